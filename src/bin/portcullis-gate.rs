@@ -1,0 +1,3 @@
+//! `portcullis-gate`: the sidecar.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `portcullis`: the admission server and the command line.
+
+fn main() {}

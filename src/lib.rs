@@ -1,0 +1,4 @@
+//! Portcullis: Kubernetes says *Running*; Portcullis makes it mean *Ready*.
+
+#[cfg(feature = "webhook")]
+pub mod policy;

@@ -1,0 +1,8 @@
+//! The integration tests: one crate, one link step.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test helpers; clippy's in-tests allowances cover only #[test] functions"
+)]

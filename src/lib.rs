@@ -2,3 +2,6 @@
 
 #[cfg(feature = "webhook")]
 pub mod policy;
+
+#[cfg(feature = "gate")]
+pub mod gate;

@@ -1,0 +1,20 @@
+//! The traffic gate: holds an app's traffic until there is evidence that the app is warm.
+//!
+//! ```text
+//! client -> path -> admission (hold, ramp, refuse) -> proxy (http) or tunnel (tcp) -> app
+//!             ^ Passage                     | AppLoss, Traffic (counters)
+//!             |                             v
+//!          Switch <---------------- the state machine and its checks
+//! ```
+
+// What the state machine tells the data path, and what the data path reports back.
+pub mod switch;
+
+// Why the gate answered by itself.
+pub mod reason;
+
+// Counters and gauges of the data path, read without locks.
+pub mod traffic;
+
+// The ports: what the data path is told at its start, and its life from listening to drained.
+pub mod service;

@@ -4,5 +4,10 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "test helpers; clippy's in-tests allowances cover only #[test] functions"
+    unreachable_pub,
+    reason = "test helpers; clippy's in-tests allowances cover only #[test] functions; nobody imports this crate"
 )]
+
+mod api;
+
+mod support;

@@ -1,0 +1,84 @@
+# Every task of the project; `make help` lists them. Continuous integration calls these and nothing else.
+
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+
+CARGO_FLAGS ?= --locked
+IMAGE ?= ghcr.io/portcullis-dev/portcullis:dev
+TARGET ?= x86_64-unknown-linux-gnu
+# What the tests need of Debian beside Rust and Go: a linker, roots for the package registries, a linter.
+PACKAGES := ca-certificates gcc libc6-dev shellcheck
+SCRIPTS := .ci/run $(wildcard certs/*.sh tests/*.sh tests/*/*.sh)
+
+.PHONY: help
+help: ## List the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+.PHONY: build
+build: ## Build both programs, optimised
+	cargo build $(CARGO_FLAGS) --release
+
+.PHONY: test
+test: packages ## Run all checks: lint, then unit, golden, socket, architecture and API-server tests
+	@tests/run.sh
+
+.PHONY: lint
+lint: packages ## Look for faults of form: rustfmt, clippy, gofmt, go vet, shellcheck
+	@failed=0; \
+	cargo fmt --check || failed=1; \
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings || failed=1; \
+	unformatted=$$(gofmt -l tests/cluster); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; failed=1; }; \
+	go vet -C tests/cluster . || failed=1; \
+	shellcheck --severity=warning $(SCRIPTS) || failed=1; \
+	exit $$failed
+
+.PHONY: fmt
+fmt: ## Format all sources
+	cargo fmt
+	gofmt -w tests/cluster
+
+.PHONY: docs
+docs: ## Build the library's documentation; a broken link is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps
+
+.PHONY: deps
+deps: ## Check that each feature builds alone, and that the gate never links a Kubernetes client
+	@unwanted=$$(cargo tree $(CARGO_FLAGS) -e normal --no-default-features --features gate --prefix none \
+	  | grep -E '^(kube|k8s-openapi|json-patch)( |-)' || true); \
+	[ -z "$$unwanted" ] || { echo "the gate must not depend on: $$unwanted"; exit 1; }
+	cargo check $(CARGO_FLAGS) --quiet --no-default-features --features webhook
+	cargo check $(CARGO_FLAGS) --quiet --no-default-features --features gate
+
+.PHONY: snapshots
+snapshots: ## Write the golden files anew from what the code does now; read the diff before you commit it
+	INSTA_UPDATE=always INSTA_FORCE_PASS=1 cargo test $(CARGO_FLAGS)
+
+.PHONY: clean
+clean: ## Remove what was built in this folder
+	cargo clean
+
+.PHONY: clean-cache
+clean-cache: ## Remove the Kubernetes programs that were built for the tests
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/portcullis"
+
+# --- parts of the above ---
+
+# The small program that starts a control plane for tests; Go knows when it is up to date.
+.PHONY: target/cluster
+target/cluster:
+	@mkdir -p target
+	@go build -C tests/cluster -buildvcs=false -o "$(CURDIR)/target/cluster" .
+
+.PHONY: kubernetes
+kubernetes: target/cluster
+	@target/cluster build
+
+.PHONY: packages
+packages:
+	@for tool in cargo go; do command -v $$tool >/dev/null || { echo "$$tool is not installed: see the README"; exit 1; }; done
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	[ -n "$$missing" ] || exit 0; \
+	command -v apt-get >/dev/null || { echo "please install:" $$missing; exit 1; }; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "Installing Debian packages:" $$missing; \
+	$$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends $$missing >/dev/null

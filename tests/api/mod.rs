@@ -1,0 +1,3 @@
+//! Portcullis as a real kube-apiserver sees it.
+
+mod control_plane;

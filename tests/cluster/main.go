@@ -1,0 +1,196 @@
+// Command cluster starts a Kubernetes control plane for tests and demonstrations: etcd, kube-apiserver
+// and kube-controller-manager on loopback, with ports from the kernel and data in a temporary folder.
+// It uses the standard library only, so that building it takes a second; package kube is the big one.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const usage = `usage:
+  cluster build                           build the Kubernetes programs if need be, print their folder
+  cluster up [-user NAME[:GROUP,...]]...  start a control plane, print one line of JSON about it, and
+                                          stop it when standard input ends or on SIGINT or SIGTERM
+  cluster run [-user ...] -- COMMAND ...  start a control plane, run COMMAND with KUBECONFIG set and the
+                                          Kubernetes programs first in PATH, stop the control plane
+  cluster tie -- COMMAND ...              run COMMAND and end it when standard input ends, so that it
+                                          does not outlive whoever holds the other end
+
+Programs found in the folder KUBEBUILDER_ASSETS are used as they are. The rest are built once and
+kept in ${XDG_CACHE_HOME:-~/.cache}/portcullis.
+`
+
+const (
+	// Bad usage, as in sysexits.h.
+	exitUsage = 64
+	// How long a command may take to end after a SIGTERM.
+	gracePeriod = 10 * time.Second
+)
+
+func init() {
+	// The kernel sends a child its parent-death signal when the *thread* that started it ends.
+	// The main thread lives as long as the process, so every child is started from it.
+	runtime.LockOSThread()
+}
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(exitUsage)
+	}
+	var err error
+	switch os.Args[1] {
+	case "build":
+		err = build()
+	case "up":
+		err = up(os.Args[2:])
+	case "run":
+		err = run(os.Args[2:])
+	case "tie":
+		err = tie(os.Args[2:])
+	case "help", "-h", "--help":
+		fmt.Print(usage)
+	default:
+		fmt.Fprintf(os.Stderr, "cluster: unknown command %q\n%s", os.Args[1], usage)
+		os.Exit(exitUsage)
+	}
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		os.Exit(max(exit.ExitCode(), 1))
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "cluster:", err)
+		os.Exit(1)
+	}
+}
+
+func build() error {
+	programs, err := findPrograms(os.Stderr)
+	if err != nil {
+		return err
+	}
+	fmt.Println(programs.built)
+	return nil
+}
+
+func up(args []string) error {
+	users, rest := parseFlags("up", args)
+	if len(rest) > 0 {
+		return fmt.Errorf("up: unexpected argument %q", rest[0])
+	}
+	ctx, stop := untilStdinEnds()
+	defer stop()
+	plane, err := startControlPlane(ctx, users, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer plane.Stop()
+	if err := json.NewEncoder(os.Stdout).Encode(plane); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-plane.ended:
+		return err
+	}
+}
+
+func run(args []string) error {
+	users, command := parseFlags("run", args)
+	if len(command) == 0 {
+		return errors.New("run: no COMMAND given")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	plane, err := startControlPlane(ctx, users, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer plane.Stop()
+	child := exec.Command(command[0], command[1:]...)
+	child.Stdin = os.Stdin
+	child.Env = append(os.Environ(),
+		"KUBECONFIG="+plane.Kubeconfigs["admin"],
+		"CLUSTER_FOLDER="+plane.Folder,
+		"PATH="+plane.Programs+":"+os.Getenv("PATH"))
+	return attend(ctx, child)
+}
+
+func tie(args []string) error {
+	_, command := parseFlags("tie", args)
+	if len(command) == 0 {
+		return errors.New("tie: no COMMAND given")
+	}
+	ctx, stop := untilStdinEnds()
+	defer stop()
+	return attend(ctx, exec.Command(command[0], command[1:]...))
+}
+
+// untilStdinEnds makes a context that ends with standard input, or on a signal. Whoever started us
+// holds the other end of that pipe: however they end, it closes.
+func untilStdinEnds() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	return ctx, func() { cancel(); stop() }
+}
+
+// attend runs child until it ends; when ctx does, child gets a SIGTERM, and later a SIGKILL.
+func attend(ctx context.Context, child *exec.Cmd) error {
+	child.Stdout, child.Stderr = os.Stdout, os.Stderr
+	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	_ = child.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(gracePeriod):
+		_ = child.Process.Kill()
+		return <-ended
+	}
+}
+
+func parseFlags(command string, args []string) ([]user, []string) {
+	var users []user
+	flags := flag.NewFlagSet("cluster "+command, flag.ExitOnError)
+	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	flags.Func("user", "NAME[:GROUP,...]: also make a client certificate and kubeconfig for this user", func(value string) error {
+		name, groups, _ := strings.Cut(value, ":")
+		if name == "" {
+			return errors.New("a user needs a name")
+		}
+		u := user{name: name}
+		if groups != "" {
+			u.groups = strings.Split(groups, ",")
+		}
+		users = append(users, u)
+		return nil
+	})
+	_ = flags.Parse(args) // ExitOnError: it does not return one
+	return users, flags.Args()
+}

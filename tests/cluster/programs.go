@@ -1,0 +1,169 @@
+package main
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The programs of a control plane, and kubectl.
+var programNames = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"}
+
+// programs says where each program stands.
+type programs struct {
+	// path of each program by its name
+	path map[string]string
+	// built is the folder of those that stand in one, for people
+	built string
+}
+
+// findPrograms takes each program from KUBEBUILDER_ASSETS if it is there, else from our own build.
+//
+// The archives that envtest downloads hold no kube-controller-manager, so both may be in use.
+func findPrograms(log io.Writer) (*programs, error) {
+	found := &programs{path: map[string]string{}, built: os.Getenv("KUBEBUILDER_ASSETS")}
+	var missing []string
+	for _, name := range programNames {
+		path := filepath.Join(found.built, name)
+		if info, err := os.Stat(path); found.built == "" || err != nil || info.IsDir() {
+			missing = append(missing, name)
+			continue
+		}
+		found.path[name] = path
+	}
+	if len(missing) == 0 {
+		return found, nil
+	}
+	if found.built != "" {
+		fmt.Fprintf(log, "cluster: KUBEBUILDER_ASSETS=%s lacks %s; using our own build\n", found.built, strings.Join(missing, ", "))
+	}
+	folder, err := buildOnce(log)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range missing {
+		found.path[name] = filepath.Join(folder, name)
+	}
+	if found.built == "" {
+		found.built = folder
+	}
+	return found, nil
+}
+
+// buildOnce builds package kube unless the cache has it, and returns the folder that holds one link to
+// it per program. A lock lets a second run wait for the first instead of building the same again, and
+// a rename puts the folder in place, so that it is either whole or absent.
+func buildOnce(log io.Writer) (string, error) {
+	source, err := moduleFolder()
+	if err != nil {
+		return "", err
+	}
+	version, hash, err := identify(source)
+	if err != nil {
+		return "", err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no cache folder: %w", err)
+	}
+	cache = filepath.Join(cache, "portcullis")
+	folder := filepath.Join(cache, fmt.Sprintf("kubernetes-%s-%s-%s", version, runtime.GOARCH, hash))
+	if _, err := os.Stat(folder); err == nil {
+		return folder, nil
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", err
+	}
+	lock, err := os.OpenFile(folder+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	if _, err := os.Stat(folder); err == nil {
+		return folder, nil
+	}
+	temporary, err := os.MkdirTemp(cache, "building-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(temporary)
+	if err := compile(log, source, version, temporary); err != nil {
+		return "", err
+	}
+	// MkdirTemp makes a folder for its owner alone; a cache may be shared.
+	if err := os.Chmod(temporary, 0o755); err != nil {
+		return "", err
+	}
+	return folder, os.Rename(temporary, folder)
+}
+
+func compile(log io.Writer, source, version, folder string) error {
+	fmt.Fprintf(log, "cluster: building Kubernetes %s from its Go modules (once; 5 to 10 minutes on two cores, seconds if Go's cache is warm)\n", version)
+	begun := time.Now()
+	numbers := strings.SplitN(version, ".", 3)
+	const at = " -X k8s.io/component-base/version."
+	// Without a version the components refuse to start, or lie about what they are.
+	ldflags := "-s -w" + at + "gitVersion=v" + version + at + "gitMajor=" + numbers[0] + at + "gitMinor=" + numbers[1]
+	build := exec.Command("go", "build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", ldflags,
+		"-o", filepath.Join(folder, "kube"), "./kube")
+	build.Dir = source
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
+	build.Stdout, build.Stderr = log, log
+	build.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("go build of Kubernetes %s: %w", version, err)
+	}
+	for _, name := range programNames {
+		if err := os.Symlink("kube", filepath.Join(folder, name)); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(log, "cluster: built Kubernetes %s in %s\n", version, time.Since(begun).Round(time.Second))
+	return nil
+}
+
+// moduleFolder is where this module's sources are: CLUSTER_SOURCE, or the folder this file was compiled from.
+func moduleFolder() (string, error) {
+	if folder := os.Getenv("CLUSTER_SOURCE"); folder != "" {
+		return folder, nil
+	}
+	_, file, _, ok := runtime.Caller(0)
+	if !ok || !filepath.IsAbs(file) {
+		return "", errors.New("the folder of the sources is not known: set CLUSTER_SOURCE to tests/cluster")
+	}
+	return filepath.Dir(file), nil
+}
+
+var kubernetesVersion = regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes v(\d+\.\d+\.\d+)$`)
+
+// identify reads the version of Kubernetes from go.mod, and hashes all that decides what is built.
+func identify(source string) (version, hash string, err error) {
+	sum := sha256.New()
+	for _, name := range []string{"go.mod", "go.sum", "programs.go", "kube/main.go"} {
+		content, err := os.ReadFile(filepath.Join(source, name))
+		if err != nil {
+			return "", "", err
+		}
+		if name == "go.mod" {
+			match := kubernetesVersion.FindSubmatch(content)
+			if match == nil {
+				return "", "", fmt.Errorf("%s/go.mod requires no k8s.io/kubernetes", source)
+			}
+			version = string(match[1])
+		}
+		fmt.Fprintf(sum, "%s %d\n%s", name, len(content), content)
+	}
+	return version, fmt.Sprintf("%x", sum.Sum(nil))[:12], nil
+}

@@ -1,0 +1,49 @@
+#!/bin/bash
+# What `make test` does: every check, each to its end whatever failed before it, then one summary.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+mkdir -p target
+
+declare -a summary
+status=0
+
+check() { # check NAME COMMAND...
+  local name=$1 begun=$SECONDS
+  shift
+  printf '\n==> %s\n' "$name"
+  if "$@"; then
+    summary+=("ok      $name ($((SECONDS - begun)) s)")
+  else
+    summary+=("FAILED  $name ($((SECONDS - begun)) s)")
+    status=1
+  fi
+}
+
+# The tests' own lines, kept so that they can be shown together at the end.
+cargo_test() {
+  cargo test --locked --no-fail-fast 2>&1 | tee target/test.log
+  return "${PIPESTATUS[0]}"
+}
+
+kubernetes() {
+  if kill -0 "$kubernetes" 2>/dev/null; then
+    echo "still being built; its output so far is in target/kubernetes.log"
+  fi
+  wait "$kubernetes" || { cat target/kubernetes.log; return 1; }
+}
+
+# The longest step on a fresh machine, so it starts first; niced, as the compiler needs the cores too.
+nice -n 10 make --no-print-directory target/cluster kubernetes >target/kubernetes.log 2>&1 &
+kubernetes=$!
+trap 'kill "$kubernetes" 2>/dev/null' EXIT
+
+check "lint" make --no-print-directory lint
+check "the gate's dependencies" make --no-print-directory deps
+check "compile the tests" cargo test --locked --no-run
+check "Kubernetes $(sed -n 's/^.*k8s.io\/kubernetes v//p' tests/cluster/go.mod | head -1) from its Go modules" kubernetes
+check "tests" cargo_test
+
+printf '\n==> Summary\n'
+grep -E '^ +(Running|Doc-tests)|^test result:' target/test.log
+printf '%s\n' "${summary[@]}"
+exit "$status"

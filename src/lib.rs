@@ -1,4 +1,15 @@
 //! Portcullis: Kubernetes says *Running*; Portcullis makes it mean *Ready*.
+//!
+//! ```text
+//! admission gate
+//!   bytes -> webhook::review -> policy::workload -> policy::judge --Ask(queries)--> facts --+
+//!                                                       ^                                   |
+//!                                                       +------------ answers --------------+
+//!   bytes <- webhook::respond <- policy::verdict <--Done
+//!
+//! traffic gate
+//!   contract -> gate::check --event--> gate::state --passage--> gate::switch -> gate::service -> app
+//! ```
 
 #[cfg(feature = "webhook")]
 pub mod policy;

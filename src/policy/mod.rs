@@ -1,1 +1,139 @@
 //! The judge: a workload and the facts about it in, a verdict out.
+//!
+//! Everything below is pure. [`judge`] never waits: where it lacks a fact it returns the questions as
+//! data ([`Judgement::Ask`]); the shell answers them and calls it again with the same arguments. So the webhook,
+//! the command line on files and the audit share one brain.
+
+/// Which kinds carry a pod template, and where.
+pub mod workload;
+
+/// The pod template as the rules read it.
+pub mod template;
+
+/// What may be asked of the cluster, as data.
+pub mod facts;
+
+/// One violation: rule, level, place, words and mend.
+pub mod finding;
+
+/// Validated settings.
+pub mod settings;
+
+/// What a rule sees, and where it puts its findings and questions.
+mod context;
+
+/// The rules, one file a family.
+pub mod rules;
+
+/// Findings weighed into a decision and the text a person reads.
+pub mod verdict;
+
+use facts::{Known, Query};
+use rules::Context;
+use settings::Settings;
+use verdict::Verdict;
+use workload::Workload;
+
+/// How the object reached us: what changes the weight of a finding but not its truth.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// `dryRun` of the admission request: a missing reference only warns, since GitOps tools dry-run a
+    /// whole set before they apply any of it (fluxcd/pkg `ssa` `ApplyAll`).
+    pub dry_run: bool,
+    /// `userInfo.username`; `None` for files.
+    pub user: Option<&'a str>,
+    /// `userInfo.groups`.
+    pub groups: &'a [std::borrow::Cow<'a, str>],
+}
+
+/// What the judge says: questions first, then the verdict.
+#[derive(Debug)]
+pub enum Judgement {
+    /// Facts are missing. Answer all of these, then call [`judge`] again. Each question comes once.
+    Ask(Vec<Query<'static>>),
+    /// Everything that could be known is known.
+    Done(Verdict),
+}
+
+/// Judges `workload` by the rules, with the facts known so far.
+pub fn judge(
+    workload: &Workload<'_>,
+    request: &Request<'_>,
+    known: &dyn Known,
+    settings: &Settings,
+) -> Judgement {
+    let mut context = Context::new(workload, known, settings);
+    for rule in rules::RULES {
+        rule.check(&mut context);
+    }
+    match context.into_findings() {
+        Ok(findings) => Judgement::Done(Verdict::weigh(workload, request, settings, findings)),
+        Err(questions) => Judgement::Ask(questions),
+    }
+}
+
+/// What the rules' tests share: facts to hand, and one call from JSON to verdict.
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        facts::{Answer, ENFORCE, Query, Unknown},
+        testing::{Facts, NAMESPACE, deployment, kind_of, raw},
+        *,
+    };
+
+    #[test]
+    fn asks_for_all_that_it_lacks_at_once_then_judges() {
+        let object = deployment(json!({"containers": [{"name": "app"}]}));
+        let bytes = raw(&object);
+        let workload = Workload::read(kind_of(&object), NAMESPACE, &bytes)
+            .unwrap()
+            .unwrap();
+        let request = Request {
+            dry_run: false,
+            user: None,
+            groups: &[],
+        };
+        let settings = Settings::default();
+
+        let nothing = std::collections::HashMap::<Query<'static>, std::sync::Arc<Answer>>::new();
+        let Judgement::Ask(questions) = judge(&workload, &request, &nothing, &settings) else {
+            panic!("judged without facts");
+        };
+        assert!(questions.contains(&Query::Namespace {
+            name: NAMESPACE.into()
+        }));
+        assert!(matches!(
+            judge(&workload, &request, &Facts::default(), &settings),
+            Judgement::Done(_)
+        ));
+    }
+
+    #[test]
+    fn a_namespace_lowers_the_level_of_its_rules() {
+        let object = deployment(json!({"containers": [{"name": "app"}]}));
+        for (label, decision) in [
+            ("deny", verdict::Decision::Deny),
+            ("warn", verdict::Decision::Warn),
+            ("none", verdict::Decision::Allow),
+            ("off", verdict::Decision::Deny), // no level: as if it were not there
+        ] {
+            let facts = Facts::default().with_labels(&[(ENFORCE, label)]);
+            assert_eq!(facts.judge(&object).decision, decision, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_can_not_be_read_only_warns() {
+        let object = deployment(json!({"containers": [{"name": "app"}]}));
+        let query = Query::Namespace {
+            name: NAMESPACE.into(),
+        };
+        let facts = Facts::default().with(query, Answer::Unknown(Unknown::Deadline));
+        assert_eq!(facts.judge(&object).decision, verdict::Decision::Warn);
+    }
+}

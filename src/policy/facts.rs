@@ -1,0 +1,221 @@
+//! What may be asked of the cluster, as data.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasher,
+    sync::Arc,
+};
+
+use super::finding::Level;
+
+/// Namespace label: the level of its rules, `deny`, `warn` or `none`.
+pub const ENFORCE: &str = "portcullis.dev/enforce";
+/// Namespace label: `enabled` lets settings patch its pods.
+pub const PATCH: &str = "portcullis.dev/patch";
+/// Namespace label: the namespace it is compared with by `env-parity`. Both must name each other.
+pub const TWIN: &str = "portcullis.dev/twin";
+/// Namespace annotation: env names that every workload in it must set, separated by commas.
+pub const REQUIRED_ENV: &str = "portcullis.dev/required-env";
+
+/// A question about the cluster. Borrowed while it is looked up, owned once it must be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Query<'a> {
+    /// Labels and annotations of a Namespace.
+    Namespace {
+        /// Its name.
+        name: Cow<'a, str>,
+    },
+    /// Does a Secret exist, and which keys does it hold? Never its values.
+    Secret {
+        /// Where it stands.
+        namespace: Cow<'a, str>,
+        /// Its name.
+        name: Cow<'a, str>,
+    },
+    /// Does a ConfigMap exist, and which keys does it hold?
+    ConfigMap {
+        /// Where it stands.
+        namespace: Cow<'a, str>,
+        /// Its name.
+        name: Cow<'a, str>,
+    },
+    /// Does a ServiceAccount exist, and which pull secrets does it bring?
+    ServiceAccount {
+        /// Where it stands.
+        namespace: Cow<'a, str>,
+        /// Its name.
+        name: Cow<'a, str>,
+    },
+    /// The LimitRanges of a namespace.
+    LimitRanges {
+        /// The namespace.
+        namespace: Cow<'a, str>,
+    },
+    /// The env names and sources of the same workload in a twin namespace.
+    Twin {
+        /// The twin namespace.
+        namespace: Cow<'a, str>,
+        /// API group, empty for the core group.
+        group: Cow<'a, str>,
+        /// API version without the group.
+        version: Cow<'a, str>,
+        /// Kind, for example `Deployment`.
+        kind: Cow<'a, str>,
+        /// Name, the same as that of the judged workload.
+        name: Cow<'a, str>,
+    },
+}
+
+/// An answer to a [`Query`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The object does not exist; confirmed live.
+    Missing,
+    /// It could not be found out. A warning, never a denial.
+    Unknown(Unknown),
+    /// To [`Query::Namespace`].
+    Namespace(Namespace),
+    /// To [`Query::Secret`] and [`Query::ConfigMap`]: key names, sorted.
+    Keys(Vec<Box<str>>),
+    /// To [`Query::ServiceAccount`]: the names of its `imagePullSecrets`.
+    ServiceAccount(Vec<Box<str>>),
+    /// To [`Query::LimitRanges`].
+    LimitRanges(Vec<LimitRange>),
+    /// To [`Query::Twin`].
+    Twin(Vec<TwinEnv>),
+}
+
+/// Why something could not be found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// The API server did not answer before the deadline of the review.
+    Deadline,
+    /// The API server answered with something else than the object; its status in words.
+    Refused(Box<str>),
+    /// Files only: not among the given files; it may be in the cluster.
+    NotAmongFiles,
+    /// Files only: an object of that name is among the given files, in another namespace.
+    Elsewhere {
+        /// The namespace it stands in.
+        namespace: Box<str>,
+        /// The file it was read from.
+        file: Box<str>,
+    },
+    /// References are not looked up (`--facts none`).
+    NotAsked,
+}
+
+/// What the judge reads of a Namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// `metadata.labels` under `portcullis.dev/`.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+    /// `metadata.annotations` under `portcullis.dev/`.
+    pub annotations: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// One item of a LimitRange's `spec.limits`, of type Container or Pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitRange {
+    /// `metadata.name`, for the message.
+    pub name: Box<str>,
+    /// `type` is `Pod`; otherwise `Container`.
+    pub pod: bool,
+    /// `default`: limits for containers that set none, by resource name, as written.
+    pub default: BTreeMap<Box<str>, Box<str>>,
+    /// `defaultRequest`.
+    pub default_request: BTreeMap<Box<str>, Box<str>>,
+    /// `min`.
+    pub min: BTreeMap<Box<str>, Box<str>>,
+    /// `max`.
+    pub max: BTreeMap<Box<str>, Box<str>>,
+    /// `maxLimitRequestRatio`.
+    pub max_limit_request_ratio: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// One env name of a twin's container and where its value comes from; never the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TwinEnv {
+    /// Container name.
+    pub container: Box<str>,
+    /// `env[].name`, or the source itself for `envFrom`.
+    pub name: Box<str>,
+    /// In words: `value`, `secret checkout/url`, `configmap settings/host`, `field status.podIP`.
+    pub source: Box<str>,
+}
+
+/// The facts gathered so far.
+pub trait Known {
+    /// The answer to `query`, if it is known now.
+    fn get(&self, query: &Query<'_>) -> Option<Arc<Answer>>;
+}
+
+// === impl Query ===
+
+impl Query<'_> {
+    /// The same question, independent of what it was borrowed from.
+    pub fn into_owned(self) -> Query<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        match self {
+            Query::Namespace { name } => Query::Namespace { name: own(name) },
+            Query::Secret { namespace, name } => Query::Secret {
+                namespace: own(namespace),
+                name: own(name),
+            },
+            Query::ConfigMap { namespace, name } => Query::ConfigMap {
+                namespace: own(namespace),
+                name: own(name),
+            },
+            Query::ServiceAccount { namespace, name } => Query::ServiceAccount {
+                namespace: own(namespace),
+                name: own(name),
+            },
+            Query::LimitRanges { namespace } => Query::LimitRanges {
+                namespace: own(namespace),
+            },
+            Query::Twin {
+                namespace,
+                group,
+                version,
+                kind,
+                name,
+            } => Query::Twin {
+                namespace: own(namespace),
+                group: own(group),
+                version: own(version),
+                kind: own(kind),
+                name: own(name),
+            },
+        }
+    }
+}
+
+// === impl Namespace ===
+
+impl Namespace {
+    /// What its label `portcullis.dev/enforce` asks for. A value that is none of `deny`, `warn`, `none` asks for nothing,
+    /// as if the label were not there, so that a slip of the pen never switches the rules off.
+    pub fn enforce(&self) -> Option<Level> {
+        self.labels
+            .get(ENFORCE)
+            .and_then(|value| Level::parse(value))
+    }
+
+    /// Its label `portcullis.dev/patch` is `enabled`.
+    pub fn is_patched(&self) -> bool {
+        self.labels
+            .get(PATCH)
+            .is_some_and(|value| &**value == "enabled")
+    }
+}
+
+// === impl Known ===
+
+impl<S: BuildHasher> Known for HashMap<Query<'static>, Arc<Answer>, S> {
+    fn get(&self, query: &Query<'_>) -> Option<Arc<Answer>> {
+        // A map of 'static questions answers shorter-lived ones: HashMap is covariant in its key.
+        let shorter: &HashMap<Query<'_>, Arc<Answer>, S> = self;
+        shorter.get(query).cloned()
+    }
+}

@@ -1,0 +1,96 @@
+//! The rules: one table, one file a family.
+
+/// Requests and limits.
+mod resources;
+
+use std::fmt;
+
+pub use super::context::Context;
+use super::finding::Level;
+
+/// One rule: everything a person or a program may want to know of it, and its check.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its name in settings, output and metrics.
+    pub id: RuleId,
+    /// What it demands, one line for the README's table.
+    pub summary: &'static str,
+    /// What goes wrong without it; a paragraph for `portcullis explain`.
+    pub why: &'static str,
+    /// A manifest fragment that breaks it.
+    pub example: &'static str,
+    /// The same fragment, mended.
+    pub fixed: &'static str,
+    /// Its level when settings say nothing.
+    pub level: Level,
+    /// The fields it reads, as dotted paths below the pod template unless they begin with `workload.`. A change of any
+    /// of them in an UPDATE must reach the judge (a test holds the matchConditions to that).
+    pub reads: &'static [&'static str],
+    check: fn(&mut Context<'_>),
+}
+
+/// Declares [`RuleId`] and [`RULES`] from one list, so that neither can miss a rule.
+macro_rules! rules {
+    ($($variant:ident $name:literal => $rule:path,)*) => {
+        /// The rules' names, in the order of [`RULES`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum RuleId {
+            $(#[doc = concat!("`", $name, "`")] $variant,)*
+        }
+
+        /// All rules, in the order of the README's table.
+        pub static RULES: &[&Rule] = &[$(&$rule),*];
+
+        impl RuleId {
+            /// All of them.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// As settings, output and metrics write it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The rule itself.
+            pub fn rule(self) -> &'static Rule {
+                match self { $(Self::$variant => &$rule,)* }
+            }
+        }
+    };
+}
+
+rules! {
+    MemoryLimit "memory-limit" => resources::MEMORY_LIMIT,
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// Adds this rule's findings, or its questions, to `context`.
+    pub fn check(&self, context: &mut Context<'_>) {
+        (self.check)(context);
+    }
+}
+
+// === impl RuleId ===
+
+impl RuleId {
+    /// Its place in [`RULES`] and [`RuleId::ALL`].
+    #[expect(
+        clippy::as_conversions,
+        reason = "the discriminant of a fieldless enum"
+    )]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The rule of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|id| id.as_str() == name)
+    }
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

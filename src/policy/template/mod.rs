@@ -1,0 +1,162 @@
+//! The pod template as the rules read it: only the fields they need, borrowed from the bytes.
+//!
+//! What Kubernetes' own decoder forgives is forgiven here: `null` is an absent field or list item, and fields that we
+//! do not know are ignored. A field that we do know, in a type it can't have, is an error with its path.
+
+/// Strings, scalars, lists and maps, borrowed and blind to `null`.
+pub mod value;
+
+/// One container: env, ports, probes, resources.
+pub mod container;
+
+/// Volumes, as far as they refer to something.
+pub mod volume;
+
+use serde::Deserialize;
+
+pub use container::{
+    Container, ContainerPort, EnvFrom, EnvSource, EnvVar, Handler, Port, Probe, Resources,
+};
+pub use value::{List, Map, Scalar, Text};
+pub use volume::{ConfigMapVolume, KeyToPath, Projected, Projection, SecretVolume, Volume};
+
+/// `metadata`, of an object or of a pod template.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub struct Metadata<'a> {
+    /// `name`.
+    pub name: Option<Text<'a>>,
+    /// `generateName`.
+    pub generate_name: Option<Text<'a>>,
+    /// `namespace`.
+    pub namespace: Option<Text<'a>>,
+    /// `labels`. Their values must be strings; that they are is a rule's business, not the decoder's.
+    pub labels: Map<'a, Scalar<'a>>,
+    /// `annotations`, likewise.
+    pub annotations: Map<'a, Scalar<'a>>,
+}
+
+/// A pod template, or a Pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub struct Template<'a> {
+    /// `metadata`, where it is given.
+    pub metadata: Option<Metadata<'a>>,
+    /// `spec`, where it is given.
+    pub spec: Option<PodSpec<'a>>,
+}
+
+/// `spec` of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub struct PodSpec<'a> {
+    /// `containers`.
+    pub containers: List<Container<'a>>,
+    /// `initContainers`: those that run to completion, and native sidecars.
+    pub init_containers: List<Container<'a>>,
+    /// `volumes`.
+    pub volumes: List<Volume<'a>>,
+    /// `imagePullSecrets`.
+    pub image_pull_secrets: List<LocalReference<'a>>,
+    /// Pod-level `resources` (Kubernetes 1.34, beta).
+    pub resources: Option<Resources<'a>>,
+    /// `restartPolicy`; absent means `Always`.
+    pub restart_policy: Option<Text<'a>>,
+    /// `serviceAccountName`.
+    pub service_account_name: Option<Text<'a>>,
+    /// `serviceAccount`: its deprecated form, read when the other is empty, as the API server does.
+    pub service_account: Option<Text<'a>>,
+}
+
+/// A reference to an object of the pod's namespace, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub struct LocalReference<'a> {
+    /// `name`.
+    pub name: Option<Text<'a>>,
+}
+
+/// What a container is there for, which decides what is asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One of `containers`.
+    App,
+    /// An init container with `restartPolicy: Always`: it lives as long as the pod and is asked what apps are.
+    Sidecar,
+    /// An init container that ends: resources, never probes.
+    Init,
+}
+
+/// A container and where it stands. Ephemeral containers are never among them: they are never judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'t, 'a> {
+    /// What it is there for.
+    pub role: Role,
+    /// `containers` or `initContainers`.
+    pub list: &'static str,
+    /// Its place in that list.
+    pub index: usize,
+    /// The container.
+    pub container: &'t Container<'a>,
+}
+
+// === impl Template ===
+
+impl<'a> Template<'a> {
+    /// Every container that is judged: `containers`, then `initContainers`.
+    pub fn containers(&self) -> impl Iterator<Item = Site<'_, 'a>> {
+        let spec = self.spec.as_ref();
+        let apps = spec.into_iter().flat_map(|spec| {
+            spec.containers.iter().map(|(index, container)| Site {
+                role: Role::App,
+                list: "containers",
+                index,
+                container,
+            })
+        });
+        let inits = spec.into_iter().flat_map(|spec| {
+            spec.init_containers.iter().map(|(index, container)| Site {
+                role: if container.is_sidecar() {
+                    Role::Sidecar
+                } else {
+                    Role::Init
+                },
+                list: "initContainers",
+                index,
+                container,
+            })
+        });
+        apps.chain(inits)
+    }
+
+    /// The pod is started again when its containers end (`restartPolicy: Always`, the default).
+    pub fn restarts_always(&self) -> bool {
+        let policy = self
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.restart_policy.as_deref());
+        matches!(policy, None | Some("" | "Always"))
+    }
+
+    /// The ServiceAccount it runs as; `None` means `default`.
+    pub fn service_account(&self) -> Option<&str> {
+        let spec = self.spec.as_ref()?;
+        [&spec.service_account_name, &spec.service_account]
+            .into_iter()
+            .find_map(|name| name.as_deref().filter(|name| !name.is_empty()))
+    }
+}
+
+// === impl Site ===
+
+impl Site<'_, '_> {
+    /// Its name, empty where it has none (the API server will refuse it).
+    pub fn name(&self) -> &str {
+        self.container.name.as_deref().unwrap_or_default()
+    }
+
+    /// It lives as long as the pod, so it is asked for probes.
+    pub fn is_long_running(&self) -> bool {
+        self.role != Role::Init
+    }
+}

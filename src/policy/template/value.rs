@@ -1,0 +1,232 @@
+//! Strings, scalars, lists and maps, borrowed from the bytes and blind to `null`.
+
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// A string, borrowed unless it holds an escape.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text<'a>(Cow<'a, str>);
+
+/// A value that should be a string, or a quantity, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scalar<'a> {
+    /// A string.
+    Text(Text<'a>),
+    /// A number, in the digits it was written with.
+    Number(&'a str),
+    /// `true` or `false`: what an unquoted `on`, `off`, `yes` or `no` becomes in kubectl's YAML.
+    Bool(bool),
+}
+
+/// A list. `null` items keep their place and are passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(Vec<Option<T>>);
+
+/// A map with string keys, in the order it was written. Entries with a `null` value are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Map<'a, V>(Vec<(Text<'a>, V)>);
+
+// === impl Text ===
+
+impl Text<'_> {
+    /// The same string, borrowed from this one.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As a `Cow`, for a [`Query`](crate::policy::facts::Query).
+    pub fn as_cow(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.0)
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // serde's own `Cow` copies unless a field attribute says otherwise, and none reaches inside an `Option`.
+        struct Borrow;
+
+        impl<'de> Visitor<'de> for Borrow {
+            type Value = Cow<'de, str>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(text))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_str(Borrow).map(Self)
+    }
+}
+
+// === impl Scalar ===
+
+impl Scalar<'_> {
+    /// The text of a string, or the digits of a number.
+    pub fn as_written(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(digits) => digits,
+            Self::Bool(true) => "true",
+            Self::Bool(false) => "false",
+        }
+    }
+
+    /// The string, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Number(_) | Self::Bool(_) => None,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // By way of the raw bytes, since only they keep a number as it was written.
+        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
+        match raw.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(raw)
+                .map(Self::Text)
+                .map_err(de::Error::custom),
+            Some(b'-' | b'0'..=b'9') => Ok(Self::Number(raw)),
+            Some(b't') => Ok(Self::Bool(true)),
+            Some(b'f') => Ok(Self::Bool(false)),
+            Some(b'{') => Err(de::Error::custom("invalid type: map, expected a string")),
+            Some(b'[') => Err(de::Error::custom(
+                "invalid type: sequence, expected a string",
+            )),
+            _ => Err(de::Error::custom("invalid type: null, expected a string")),
+        }
+    }
+}
+
+// === impl List ===
+
+impl<T> List<T> {
+    /// The items that are there, each with its place in the list as it was written.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, &T)> {
+        self.0
+            .iter()
+            .enumerate()
+            .filter_map(|(index, item)| Some((index, item.as_ref()?)))
+    }
+
+    /// The items that are there.
+    pub fn items(&self) -> impl DoubleEndedIterator<Item = &T> {
+        self.0.iter().flatten()
+    }
+
+    /// None are there.
+    pub fn is_empty(&self) -> bool {
+        self.items().next().is_none()
+    }
+}
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(|items| Self(items.unwrap_or_default()))
+    }
+}
+
+// === impl Map ===
+
+impl<V> Map<'_, V> {
+    /// The value of `key`; of the last one where the key is given twice, as every JSON decoder of Kubernetes does.
+    pub fn get(&self, key: &str) -> Option<&V> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(name, _)| &**name == key)
+            .map(|(_, value)| value)
+    }
+
+    /// Keys and values in the order they were written.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
+        self.0.iter().map(|(key, value)| (&**key, value))
+    }
+
+    /// Nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<V> Default for Map<'_, V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de: 'a, 'a, V: Deserialize<'de>> Deserialize<'de> for Map<'a, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<V>(PhantomData<V>);
+
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = Vec<(Text<'de>, V)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Vec::new())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(key) = map.next_key()? {
+                    if let Some(value) = map.next_value::<Option<V>>()? {
+                        entries.push((key, value));
+                    }
+                }
+                Ok(entries)
+            }
+        }
+
+        deserializer.deserialize_any(Entries(PhantomData)).map(Self)
+    }
+}

@@ -11,6 +11,8 @@
 //!   contract -> gate::check --event--> gate::state --passage--> gate::switch -> gate::service -> app
 //! ```
 
+pub mod contract;
+
 #[cfg(feature = "webhook")]
 pub mod policy;
 

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::finding::Level;
+use super::{finding::Level, workload::WorkloadKind};
 
 /// Namespace label: the level of its rules, `deny`, `warn` or `none`.
 pub const ENFORCE: &str = "portcullis.dev/enforce";
@@ -56,12 +56,8 @@ pub enum Query<'a> {
     Twin {
         /// The twin namespace.
         namespace: Cow<'a, str>,
-        /// API group, empty for the core group.
-        group: Cow<'a, str>,
-        /// API version without the group.
-        version: Cow<'a, str>,
-        /// Kind, for example `Deployment`.
-        kind: Cow<'a, str>,
+        /// Its kind, which says where its API and its template are.
+        kind: Cow<'a, WorkloadKind>,
         /// Name, the same as that of the judged workload.
         name: Cow<'a, str>,
     },
@@ -176,15 +172,11 @@ impl Query<'_> {
             },
             Query::Twin {
                 namespace,
-                group,
-                version,
                 kind,
                 name,
             } => Query::Twin {
                 namespace: own(namespace),
-                group: own(group),
-                version: own(version),
-                kind: own(kind),
+                kind: Cow::Owned(kind.into_owned()),
                 name: own(name),
             },
         }

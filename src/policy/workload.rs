@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::policy::template::{Metadata, Scalar, Template, Text};
 
 /// A kind that is judged: one row of [`KINDS`], or one that `settings.workloads` adds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkloadKind {
     /// API group, empty for the core group.
     pub group: Cow<'static, str>,

@@ -14,6 +14,9 @@
 pub mod contract;
 
 #[cfg(feature = "webhook")]
+pub mod yaml;
+
+#[cfg(feature = "webhook")]
 pub mod policy;
 
 #[cfg(feature = "gate")]

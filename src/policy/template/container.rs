@@ -24,6 +24,8 @@ pub struct Container<'a> {
     pub liveness_probe: Option<Probe<'a>>,
     /// `startupProbe`.
     pub startup_probe: Option<Probe<'a>>,
+    /// `lifecycle`.
+    pub lifecycle: Option<Lifecycle<'a>>,
     /// `resources`.
     pub resources: Option<Resources<'a>>,
 }
@@ -142,6 +144,24 @@ pub struct Probe<'a> {
     pub failure_threshold: Option<i32>,
 }
 
+/// `lifecycle` of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub struct Lifecycle<'a> {
+    /// `postStart`.
+    pub post_start: Option<Hook<'a>>,
+    /// `preStop`.
+    pub pre_stop: Option<Hook<'a>>,
+}
+
+/// `postStart` or `preStop`, as far as it asks a port.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub struct Hook<'a> {
+    /// `httpGet`.
+    pub http_get: Option<HttpGet<'a>>,
+}
+
 /// What a probe asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handler<'p, 'a> {
@@ -235,6 +255,22 @@ impl Container<'_> {
     /// As an init container it is a native sidecar.
     pub fn is_sidecar(&self) -> bool {
         self.restart_policy.as_deref() == Some("Always")
+    }
+
+    /// The port of that name, of any protocol: the kubelet looks at the name alone.
+    pub fn port(&self, name: &str) -> Option<&ContainerPort<'_>> {
+        self.ports
+            .items()
+            .find(|port| !name.is_empty() && port.name.as_deref() == Some(name))
+    }
+}
+
+// === impl ContainerPort ===
+
+impl ContainerPort<'_> {
+    /// Its protocol is TCP, the one that probes speak.
+    pub fn is_tcp(&self) -> bool {
+        matches!(self.protocol.as_deref(), None | Some("" | "TCP"))
     }
 }
 

@@ -149,9 +149,9 @@ impl<'a> Template<'a> {
 
 // === impl Site ===
 
-impl Site<'_, '_> {
+impl<'t> Site<'t, '_> {
     /// Its name, empty where it has none (the API server will refuse it).
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &'t str {
         self.container.name.as_deref().unwrap_or_default()
     }
 

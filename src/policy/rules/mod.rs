@@ -1,7 +1,16 @@
 //! The rules: one table, one file a family.
 
+/// Probes: that they are there, and differ.
+mod probes;
+
+/// The ports that probes and hooks ask.
+mod probe_port;
+
 /// Requests and limits.
 mod resources;
+
+/// Text that goes into YAML to paste.
+mod yaml;
 
 use std::fmt;
 
@@ -59,6 +68,10 @@ macro_rules! rules {
 }
 
 rules! {
+    ReadinessProbe "readiness-probe" => probes::READINESS_PROBE,
+    LivenessProbe "liveness-probe" => probes::LIVENESS_PROBE,
+    ProbePort "probe-port" => probe_port::PROBE_PORT,
+    ProbeDistinct "probe-distinct" => probes::PROBE_DISTINCT,
     MemoryLimit "memory-limit" => resources::MEMORY_LIMIT,
 }
 

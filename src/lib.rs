@@ -21,3 +21,10 @@ pub mod policy;
 
 #[cfg(feature = "gate")]
 pub mod gate;
+
+pub mod server;
+
+pub mod telemetry;
+
+#[cfg(feature = "webhook")]
+pub mod webhook;

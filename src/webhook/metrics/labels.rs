@@ -1,0 +1,244 @@
+//! The values that labels can have: enums and tables, so that no request can make a new series.
+
+use crate::policy::{
+    finding::Level,
+    rules::RuleId,
+    verdict::Decision,
+    workload::{KINDS, WorkloadKind},
+};
+
+/// One label's values.
+pub trait Label: Copy {
+    /// All of them.
+    fn values() -> impl Iterator<Item = &'static str>;
+
+    /// This one's place in [`Self::values`]; beyond the last for what is not counted.
+    fn index(self) -> usize;
+}
+
+/// Declares an enum, and its values as labels.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl Label for $name {
+            fn values() -> impl Iterator<Item = &'static str> {
+                [$($value),*].into_iter()
+            }
+
+            #[expect(clippy::as_conversions, reason = "the discriminant of a fieldless enum")]
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label! {
+    /// Which of the two webhooks was called.
+    Webhook {
+        /// `POST /validate`
+        Validate = "validate",
+        /// `POST /mutate`
+        Mutate = "mutate",
+    }
+}
+
+label! {
+    /// `operation` of the admission request.
+    Operation {
+        /// `CREATE`
+        Create = "create",
+        /// `UPDATE`
+        Update = "update",
+        /// Anything else, which our rules never ask for.
+        Other = "other",
+    }
+}
+
+label! {
+    /// What the patching webhook did.
+    Patched {
+        /// It answered with a patch.
+        Patched = "patched",
+        /// There was nothing to add.
+        Unchanged = "unchanged",
+    }
+}
+
+label! {
+    /// Why a request got no verdict.
+    Rejection {
+        /// Neither `/validate` nor `/mutate`.
+        Path = "path",
+        /// Not POST.
+        Method = "method",
+        /// Not `application/json`.
+        ContentType = "content_type",
+        /// Larger than a review can be.
+        TooLarge = "too_large",
+        /// The body broke off.
+        Body = "body",
+        /// Not JSON, or nested too deeply.
+        Json = "json",
+        /// JSON, but no `AdmissionReview` with a request.
+        NotReview = "not_review",
+        /// An AdmissionReview of another version than v1.
+        Version = "version",
+        /// The review has no object, or one that can't be read as its kind.
+        Object = "object",
+        /// No answer in time.
+        Timeout = "timeout",
+    }
+}
+
+label! {
+    /// What a question is about.
+    Fact {
+        /// Labels and annotations of a Namespace.
+        Namespace = "namespace",
+        /// A Secret's keys.
+        Secret = "secret",
+        /// A ConfigMap's keys.
+        ConfigMap = "configmap",
+        /// A ServiceAccount's pull secrets.
+        ServiceAccount = "serviceaccount",
+        /// LimitRanges of a namespace.
+        LimitRanges = "limitranges",
+        /// The same workload in a twin namespace.
+        Twin = "twin",
+    }
+}
+
+label! {
+    /// How a question was answered.
+    LookupOutcome {
+        /// From the cache.
+        Cached = "cached",
+        /// By a request of another review that was under way.
+        Joined = "joined",
+        /// By the API server: it exists.
+        Found = "found",
+        /// By the API server: it does not exist.
+        Missing = "missing",
+        /// The API server answered with an error.
+        Refused = "refused",
+        /// No answer before the review's deadline.
+        Deadline = "deadline",
+    }
+}
+
+label! {
+    /// What became of a changed file.
+    Outcome {
+        /// In force now.
+        Applied = "applied",
+        /// Not usable; the last good one stays.
+        Rejected = "rejected",
+    }
+}
+
+label! {
+    /// A certificate that comes to an end.
+    Certificate {
+        /// The one that handshakes are answered with.
+        Serving = "serving",
+        /// The authority that signed it, where it is ours.
+        Authority = "authority",
+    }
+}
+
+label! {
+    /// One of our two webhook configurations.
+    Configuration {
+        /// The ValidatingWebhookConfiguration.
+        Validating = "validating",
+        /// The MutatingWebhookConfiguration.
+        Mutating = "mutating",
+    }
+}
+
+label! {
+    /// What came of a look at a webhook configuration.
+    WriteOutcome {
+        /// It is as we want it.
+        Unchanged = "unchanged",
+        /// Our fields were written.
+        Written = "written",
+        /// It is not there; we never make one.
+        Absent = "absent",
+        /// The API server did not answer, or refused.
+        Failed = "failed",
+    }
+}
+
+/// The kind of a judged object: one of [`KINDS`], or `other` for one that settings add.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KindOf(usize);
+
+// === impl KindOf ===
+
+impl From<&WorkloadKind> for KindOf {
+    fn from(kind: &WorkloadKind) -> Self {
+        let at = KINDS
+            .iter()
+            .position(|row| row.kind == kind.kind && row.group == kind.group);
+        Self(at.unwrap_or(KINDS.len()))
+    }
+}
+
+impl Label for KindOf {
+    fn values() -> impl Iterator<Item = &'static str> {
+        let names = KINDS.iter().map(|kind| match &kind.kind {
+            std::borrow::Cow::Borrowed(name) => *name,
+            std::borrow::Cow::Owned(_) => "other",
+        });
+        names.chain(["other"])
+    }
+
+    fn index(self) -> usize {
+        self.0
+    }
+}
+
+// === labels of the judge ===
+
+impl Label for Decision {
+    fn values() -> impl Iterator<Item = &'static str> {
+        ["allow", "warn", "deny"].into_iter()
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Allow => 0,
+            Self::Warn => 1,
+            Self::Deny => 2,
+        }
+    }
+}
+
+impl Label for RuleId {
+    fn values() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().map(Self::as_str)
+    }
+
+    fn index(self) -> usize {
+        Self::index(self)
+    }
+}
+
+impl Label for Level {
+    fn values() -> impl Iterator<Item = &'static str> {
+        [Self::Warn, Self::Deny].into_iter().map(Self::as_str)
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Warn => 0,
+            Self::Deny => 1,
+            Self::None => usize::MAX, // no finding is made at this level
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Every metric of the admission gate: one table, and the handles that count.
+//!
+//! All series are registered at the start, so that none appears only with its first event (an alert on a rate
+//! needs the zero before it), and so that counting allocates nothing.
+
+mod family;
+
+mod labels;
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Recorder as _};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tokio::time::{MissedTickBehavior, interval};
+
+use family::one;
+pub use family::{Family, Handle, Labels};
+pub use labels::{
+    Certificate, Configuration, Fact, KindOf, Label, LookupOutcome, Operation, Outcome, Patched,
+    Rejection, Webhook, WriteOutcome,
+};
+
+use crate::policy::{finding::Level, rules::RuleId, verdict::Decision};
+use crate::server::{Ended, Handshake, Meters};
+
+/// What kind of number a metric is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+/// One row of [`METRICS`].
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// The name, its unit included.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// Label names; their values come from enums and tables only.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+/// Bounds of the duration histograms, in seconds: from a tenth of the 1 ms that p99 aims at, to the 3 s after
+/// which the API server gives up (`timeoutSeconds` in the webhook configurations).
+const DURATION_BUCKETS: &[f64] = &[
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0,
+    3.0,
+];
+
+/// How often histograms are emptied into their buckets. Between two scrapes nothing else does it, and every
+/// sample would be kept (metrics#467).
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Counter,
+        labels,
+        help,
+    }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        help,
+    }
+}
+
+const fn seconds(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Histogram,
+        labels,
+        help,
+    }
+}
+
+/// Declares the constants and [`METRICS`] from one list, so that the table can miss none.
+macro_rules! metrics {
+    ($($constant:ident = $metric:expr;)*) => {
+        $(const $constant: Metric = $metric;)*
+
+        /// All metrics of the admission gate, in the order of the README's table.
+        pub const METRICS: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO = gauge("portcullis_webhook_build_info", &["version"], "Always 1; the label says which version runs.");
+    REVIEWS = counter("portcullis_webhook_reviews_total", &["kind", "operation", "decision"], "Objects judged, by what became of them.");
+    PATCHES = counter("portcullis_webhook_patches_total", &["outcome"], "Pods seen by the patching webhook.");
+    FINDINGS = counter("portcullis_webhook_findings_total", &["rule", "level"], "Violations found.");
+    REVIEW_DURATION = seconds("portcullis_webhook_review_duration_seconds", &["webhook"], "From the end of a request's head to its answer, fact lookups included.");
+    IN_FLIGHT = gauge("portcullis_webhook_requests_in_flight", &[], "Requests being answered now.");
+    SHED = counter("portcullis_webhook_requests_shed_total", &[], "Requests answered 429 because too many were in flight.");
+    REJECTED = counter("portcullis_webhook_requests_rejected_total", &["reason"], "Requests answered 4xx or 5xx without a verdict.");
+    PANICS = counter("portcullis_webhook_panics_total", &[], "Requests answered 500 because of a bug. The log has the place.");
+    LOOKUPS = counter("portcullis_webhook_fact_lookups_total", &["fact", "outcome"], "Questions about the cluster.");
+    LOOKUP_DURATION = seconds("portcullis_webhook_fact_lookup_duration_seconds", &["fact"], "How long the API server took to answer a question.");
+    CONNECTIONS = gauge("portcullis_webhook_connections", &[], "Connections open now.");
+    CONNECTIONS_ENDED = counter("portcullis_webhook_connections_ended_total", &["how"], "Connections, by how they ended.");
+    HANDSHAKES = counter("portcullis_webhook_tls_handshakes_total", &["kind"], "TLS handshakes that succeeded.");
+    ACCEPT_ERRORS = counter("portcullis_webhook_accept_errors_total", &[], "Connections not accepted for want of file descriptors or memory.");
+    CERTIFICATE_EXPIRY = gauge("portcullis_webhook_certificate_expiry_timestamp_seconds", &["certificate"], "When the certificate is over, in seconds since 1970; 0 where there is none.");
+    CERTIFICATE_RELOADS = counter("portcullis_webhook_certificate_reloads_total", &["outcome"], "Changes of --tls-cert and --tls-key. Rejected: the last good pair is served on.");
+    SETTINGS_RELOADS = counter("portcullis_webhook_settings_reloads_total", &["outcome"], "Changes of the settings file. Rejected: the last good settings stay in force.");
+    REGISTRATIONS = counter("portcullis_webhook_registrations_total", &["configuration", "outcome"], "Looks at our webhook configurations, and what came of them.");
+}
+
+/// The handles that count.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Objects judged.
+    pub reviews: Family<Counter, (KindOf, Operation, Decision)>,
+    /// Pods seen by the patching webhook.
+    pub patches: Family<Counter, (Patched,)>,
+    /// Violations found.
+    pub findings: Family<Counter, (RuleId, Level)>,
+    /// Seconds from head to answer.
+    pub review_duration: Family<Histogram, (Webhook,)>,
+    /// Requests being answered.
+    pub in_flight: Gauge,
+    /// Requests shed.
+    pub shed: Counter,
+    /// Requests answered without a verdict.
+    pub rejected: Family<Counter, (Rejection,)>,
+    /// Questions about the cluster.
+    pub lookups: Family<Counter, (Fact, LookupOutcome)>,
+    /// Seconds to an answer of the API server.
+    pub lookup_duration: Family<Histogram, (Fact,)>,
+    /// Changes of the settings file.
+    pub settings_reloads: Family<Counter, (Outcome,)>,
+    /// Changes of the certificate files.
+    pub certificate_reloads: Family<Counter, (Outcome,)>,
+    /// Ends of certificates, in seconds since 1970.
+    pub certificate_expiry: Family<Gauge, (Certificate,)>,
+    /// Looks at our webhook configurations.
+    pub registrations: Family<Counter, (Configuration, WriteOutcome)>,
+    /// What the listener counts.
+    pub server: Meters,
+    /// Renders all of the above.
+    handle: PrometheusHandle,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers everything with a recorder of its own: nothing is global, so tests need not share.
+    pub fn new() -> Self {
+        let builder = PrometheusBuilder::new().set_buckets(DURATION_BUCKETS);
+        let recorder = builder
+            .expect("the list of buckets is not empty")
+            .build_recorder();
+        describe(&recorder);
+        one::<Gauge>(&recorder, &BUILD_INFO, &[env!("CARGO_PKG_VERSION")]).set(1.0);
+        Self {
+            reviews: Family::register(&recorder, &REVIEWS),
+            patches: Family::register(&recorder, &PATCHES),
+            findings: Family::register(&recorder, &FINDINGS),
+            review_duration: Family::register(&recorder, &REVIEW_DURATION),
+            in_flight: one(&recorder, &IN_FLIGHT, &[]),
+            shed: one(&recorder, &SHED, &[]),
+            rejected: Family::register(&recorder, &REJECTED),
+            lookups: Family::register(&recorder, &LOOKUPS),
+            lookup_duration: Family::register(&recorder, &LOOKUP_DURATION),
+            settings_reloads: Family::register(&recorder, &SETTINGS_RELOADS),
+            certificate_reloads: Family::register(&recorder, &CERTIFICATE_RELOADS),
+            certificate_expiry: Family::register(&recorder, &CERTIFICATE_EXPIRY),
+            registrations: Family::register(&recorder, &REGISTRATIONS),
+            server: meters(&recorder),
+            handle: recorder.handle(),
+        }
+    }
+
+    /// What renders them.
+    pub fn handle(&self) -> PrometheusHandle {
+        self.handle.clone()
+    }
+
+    /// Empties histograms into their buckets, for ever.
+    pub async fn upkeep(handle: PrometheusHandle) {
+        let mut ticks = interval(UPKEEP_PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            handle.run_upkeep();
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn meters(recorder: &PrometheusRecorder) -> Meters {
+    let mut meters = Meters::new(
+        |how: Ended| one(recorder, &CONNECTIONS_ENDED, &[how.label()]),
+        |kind: Handshake| one(recorder, &HANDSHAKES, &[kind.label()]),
+    );
+    meters.open = one(recorder, &CONNECTIONS, &[]);
+    meters.accept_errors = one(recorder, &ACCEPT_ERRORS, &[]);
+    meters.panics = one(recorder, &PANICS, &[]);
+    meters
+}
+
+fn describe(recorder: &PrometheusRecorder) {
+    for metric in METRICS {
+        let (name, help) = (metric.name.into(), metric.help.into());
+        match metric.kind {
+            Kind::Counter => recorder.describe_counter(name, None, help),
+            Kind::Gauge => recorder.describe_gauge(name, None, help),
+            Kind::Histogram => recorder.describe_histogram(name, None, help),
+        }
+    }
+}
+
+/// The README's table of metrics.
+pub fn markdown() -> String {
+    let rows = METRICS.iter().map(|metric| {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels: Vec<_> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        format!(
+            "| `{}` | {kind} | {} | {} |\n",
+            metric.name,
+            labels.join(", "),
+            metric.help
+        )
+    });
+    let head = "| metric | type | labels | what it says |\n| --- | --- | --- | --- |\n";
+    std::iter::once(head.to_owned()).chain(rows).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::policy::workload::KINDS;
+
+    #[test]
+    fn every_metric_of_the_table_is_rendered_from_the_start_and_no_other() {
+        let page = Metrics::new().handle().render();
+        let typed = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let rendered: BTreeSet<_> = typed.filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(rendered, METRICS.iter().map(|metric| metric.name).collect());
+    }
+
+    #[test]
+    fn series_carry_the_labels_of_the_table() {
+        let page = Metrics::new().handle().render();
+        for metric in METRICS {
+            for series in page
+                .lines()
+                .filter(|line| line.starts_with(&format!("{}{{", metric.name)))
+            {
+                let (labels, _) = series[metric.name.len() + 1..].split_once('}').unwrap();
+                let names: Vec<_> = labels
+                    .split(',')
+                    .filter_map(|label| label.split('=').next())
+                    .collect();
+                assert_eq!(names, metric.labels, "{series}");
+            }
+        }
+    }
+
+    #[test]
+    fn counts_by_kind_operation_and_decision() {
+        let metrics = Metrics::new();
+        let deployment = KINDS.iter().find(|kind| kind.kind == "Deployment").unwrap();
+        let mut rollout = deployment.clone();
+        rollout.kind = "Rollout".into();
+        metrics
+            .reviews
+            .count((deployment.into(), Operation::Update, Decision::Deny));
+        metrics
+            .reviews
+            .count(((&rollout).into(), Operation::Create, Decision::Allow));
+        let page = metrics.handle().render();
+        for series in [
+            r#"portcullis_webhook_reviews_total{kind="Deployment",operation="update",decision="deny"} 1"#,
+            r#"portcullis_webhook_reviews_total{kind="other",operation="create",decision="allow"} 1"#,
+            r#"portcullis_webhook_reviews_total{kind="Pod",operation="create",decision="deny"} 0"#,
+        ] {
+            assert!(
+                page.lines().any(|line| line == series),
+                "{series} is not in\n{page}"
+            );
+        }
+    }
+}

@@ -13,3 +13,5 @@ mod yaml;
 mod api;
 
 mod support;
+
+mod webhook;

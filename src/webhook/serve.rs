@@ -1,0 +1,198 @@
+//! `portcullis serve`: puts the parts together, and takes them down in order.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config as KubeConfig};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{CertificateSource, Config};
+use super::metrics::{Certificate, Metrics, Outcome};
+use super::tls::{Certificates, FileKeeper, FilesError, Keeper, SecretStore, server_config};
+use crate::server::{self, Admin, BindError, Meters, Readiness, Tls};
+
+/// Why the server did not start, or ended before it was asked to.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The process could not be set up.
+    #[error("cannot start")]
+    Start(#[from] io::Error),
+    /// A port is not to be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// There is no API server to be found in the configuration.
+    #[error("cannot tell where the API server is; outside a cluster, give --kubeconfig")]
+    Cluster(#[source] kube::config::InClusterError),
+    /// The kubeconfig can't be used.
+    #[error("--kubeconfig: cannot use {path}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// The client for the API server could not be made.
+    #[error("cannot make a client for the API server")]
+    Client(#[source] Box<kube::Error>),
+    /// The certificate files can't be served.
+    #[error("--tls-cert, --tls-key")]
+    CertificateFiles(#[from] FilesError),
+    /// TLS could not be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+/// The listeners of one server, bound.
+struct Bound {
+    webhook: TcpListener,
+    admin: TcpListener,
+}
+
+/// What runs beside the listeners, for as long as they do.
+struct Parts {
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    background: JoinSet<()>,
+}
+
+// === impl ServeError ===
+
+impl ServeError {
+    /// True when other options or files would have helped; false for the machine's faults.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Cluster(_)
+            | Self::Kubeconfig { .. }
+            | Self::Client(_)
+            | Self::CertificateFiles(_) => true,
+            Self::Start(_) | Self::Bind(_) | Self::Tls(_) => false,
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, on a runtime of its own.
+pub fn run(config: Config) -> Result<(), ServeError> {
+    let threads = config.worker_threads.get();
+    let mut builder = if threads == 1 {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()?.block_on(async {
+        let terminated = server::terminated()?;
+        serve(config, async {
+            let signal = terminated.await;
+            tracing::info!(signal, "leaving");
+        })
+        .await
+    })
+}
+
+/// Serves until `shutdown` resolves.
+async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let client = client(&config).await?;
+    let bound = Bound {
+        webhook: server::bind("--listen", config.listen).await?,
+        admin: server::bind("--admin-listen", config.admin_listen).await?,
+    };
+    let (webhook, admin) = (bound.webhook.local_addr()?, bound.admin.local_addr()?);
+    tracing::info!(%webhook, %admin, "listening");
+    let mut parts = Parts {
+        metrics: Arc::new(Metrics::new()),
+        readiness: Readiness::default(),
+        background: JoinSet::new(),
+    };
+    let metrics = Arc::clone(&parts.metrics);
+    parts.background.spawn(Metrics::upkeep(metrics.handle()));
+    let (tls, _bundle) = parts.certificates(&config, &client).await?;
+
+    let stop_admin = CancellationToken::new();
+    let admin = server::serve(
+        bound.admin,
+        None,
+        Admin::new(parts.readiness.clone(), metrics.handle()),
+        (config.admin_limits(), Meters::unwatched()),
+        stop_admin.clone().cancelled_owned(),
+    );
+    let webhook = async {
+        let limits = (config.limits, metrics.server.clone());
+        server::serve(
+            bound.webhook,
+            Some(tls),
+            super::allow::Allow,
+            limits,
+            shutdown,
+        )
+        .await;
+        stop_admin.cancel(); // last, so that the end can be scraped and probed
+    };
+    tokio::join!(webhook, admin);
+    parts.background.shutdown().await;
+    Ok(())
+}
+
+// === impl Parts ===
+
+impl Parts {
+    /// Starts what keeps the certificate; readiness waits for the first one.
+    async fn certificates(
+        &mut self,
+        config: &Config,
+        client: &Client,
+    ) -> Result<(Tls, watch::Receiver<Option<String>>), ServeError> {
+        let expiry = |which| self.metrics.certificate_expiry.handle((which,));
+        let certificates = Arc::new(Certificates::new(expiry(Certificate::Serving)));
+        let tls = Tls::new(server_config(Arc::clone(&certificates))?);
+        let (bundle, published) = watch::channel(None);
+        match &config.certificates {
+            CertificateSource::Own(names) => {
+                let latch = self.readiness.latch("a certificate");
+                let store = SecretStore::new(client.clone(), &config.namespace);
+                let authority = expiry(Certificate::Authority);
+                let keeper = Keeper::new(store, names.clone(), certificates, (bundle, authority));
+                self.background.spawn(keeper.run(latch));
+            }
+            CertificateSource::Files(files) => {
+                let rejected = self
+                    .metrics
+                    .certificate_reloads
+                    .handle((Outcome::Rejected,));
+                let applied = self.metrics.certificate_reloads.handle((Outcome::Applied,));
+                let keeper =
+                    FileKeeper::start(files.clone(), certificates, bundle, (applied, rejected))
+                        .await?;
+                self.background.spawn(keeper.run());
+            }
+        }
+        Ok((tls, published))
+    }
+}
+
+async fn client(config: &Config) -> Result<Client, ServeError> {
+    let cluster = match &config.kubeconfig {
+        None => KubeConfig::incluster().map_err(ServeError::Cluster)?,
+        Some(path) => {
+            let unusable = |source| ServeError::Kubeconfig {
+                path: path.clone(),
+                source: Box::new(source),
+            };
+            let file = Kubeconfig::read_from(path).map_err(unusable)?;
+            let options = KubeConfigOptions::default();
+            KubeConfig::from_custom_kubeconfig(file, &options)
+                .await
+                .map_err(unusable)?
+        }
+    };
+    Client::try_from(cluster).map_err(|error| ServeError::Client(Box::new(error)))
+}

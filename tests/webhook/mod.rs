@@ -1,0 +1,7 @@
+//! The admission server over real sockets.
+
+mod connections;
+
+mod raw;
+
+mod shutdown;

@@ -15,7 +15,8 @@ pub mod volume;
 use serde::Deserialize;
 
 pub use container::{
-    Container, ContainerPort, EnvFrom, EnvSource, EnvVar, Handler, Port, Probe, Resources,
+    Container, ContainerPort, EnvFrom, EnvSource, EnvVar, Handler, KeySelector, Port, Probe,
+    Resources,
 };
 pub use value::{List, Map, Scalar, Text};
 pub use volume::{ConfigMapVolume, KeyToPath, Projected, Projection, SecretVolume, Volume};

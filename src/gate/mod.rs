@@ -7,6 +7,9 @@
 //!          Switch <---------------- the state machine and its checks
 //! ```
 
+// What the gate is in, why, and what comes next. Pure.
+pub mod state;
+
 // What the state machine tells the data path, and what the data path reports back.
 pub mod switch;
 

@@ -4,8 +4,9 @@ SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 
 CARGO_FLAGS ?= --locked
-IMAGE ?= ghcr.io/portcullis-dev/portcullis:dev
-TARGET ?= x86_64-unknown-linux-gnu
+DOCKER ?= docker
+IMAGE ?= portcullis:0.1.0
+TARGET ?= $(shell uname -m)-unknown-linux-gnu
 # What the tests need of Debian beside Rust and Go: a linker, roots for the package registries, a linter.
 PACKAGES := ca-certificates gcc libc6-dev shellcheck
 SCRIPTS := .ci/run $(wildcard certs/*.sh tests/*.sh tests/*/*.sh)
@@ -52,6 +53,24 @@ deps: ## Check that each feature builds alone, and that the gate never links a K
 .PHONY: snapshots
 snapshots: ## Write the golden files anew from what the code does now; read the diff before you commit it
 	INSTA_UPDATE=always INSTA_FORCE_PASS=1 cargo test $(CARGO_FLAGS)
+
+.PHONY: certs
+certs: ## Make a throw-away authority and serving pair for local work, in certs/dev
+	@certs/dev.sh
+
+# Static programs from the host, so that the image needs no registry; the C library's own resolver and
+# loader are in the program (+crt-static).
+.PHONY: image
+image: ## Build the container image IMAGE (default portcullis:0.1.0) with DOCKER (docker, podman, buildah)
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build $(CARGO_FLAGS) --release --target $(TARGET)
+	@mkdir -p target/image
+	cp target/$(TARGET)/release/portcullis target/$(TARGET)/release/portcullis-gate target/image/
+	$(DOCKER) build -f Dockerfile -t $(IMAGE) target/image
+
+.PHONY: deploy
+deploy: ## Install IMAGE into the cluster that kubectl points to; OVERLAY=observe makes everything a warning
+	kubectl kustomize manifests/$(if $(OVERLAY),overlays/$(OVERLAY),base) \
+	  | sed 's|image: portcullis:.*|image: $(IMAGE)|' | kubectl apply -f -
 
 .PHONY: clean
 clean: ## Remove what was built in this folder

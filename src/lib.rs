@@ -19,6 +19,9 @@ pub mod yaml;
 #[cfg(feature = "webhook")]
 pub mod policy;
 
+#[cfg(feature = "webhook")]
+pub mod facts;
+
 #[cfg(feature = "gate")]
 pub mod gate;
 

@@ -1,0 +1,295 @@
+//! What the service account may do: one table, held by tests to the lookups below and to the manifests, so that no right
+//! is missing and none is left over.
+
+use crate::policy::{facts::Query, workload::WorkloadKind};
+
+/// One right: a verb on a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Access {
+    /// `get`, `list`, `create`, `update`, `patch`. Never `list` or `watch` on Secrets.
+    pub verb: &'static str,
+    /// API group, empty for the core group.
+    pub group: &'static str,
+    /// Plural resource name.
+    pub resource: &'static str,
+    /// Where it holds.
+    pub scope: Scope,
+}
+
+/// Where a right holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// On every object: a row of the ClusterRole.
+    All,
+    /// On cluster-wide objects of these names: a row of the ClusterRole with `resourceNames`.
+    Named(&'static [&'static str]),
+    /// In our own namespace, on objects of these names; no names means any, since `create` can't be given one.
+    Own(&'static [&'static str]),
+}
+
+/// What the lookups need. For `env-parity` of the kinds that settings add, a role of the operator's own must give
+/// `get` on them; without it the comparison is a warning.
+pub const LOOKUPS: &[Access] = &[
+    Access::all("get", "", "namespaces"),
+    Access::all("get", "", "secrets"),
+    Access::all("get", "", "configmaps"),
+    Access::all("get", "", "serviceaccounts"),
+    Access::all("list", "", "limitranges"),
+    Access::all("get", "", "pods"),
+    Access::all("get", "", "replicationcontrollers"),
+    Access::all("get", "apps", "deployments"),
+    Access::all("get", "apps", "statefulsets"),
+    Access::all("get", "apps", "daemonsets"),
+    Access::all("get", "apps", "replicasets"),
+    Access::all("get", "batch", "jobs"),
+    Access::all("get", "batch", "cronjobs"),
+];
+
+/// What the server writes, and reads in order to write.
+pub const WRITES: &[Access] = &[
+    // Our certificate authority. RBAC can't name an object that is yet to be made, so `create` stands alone.
+    Access {
+        verb: "create",
+        group: "",
+        resource: "secrets",
+        scope: Scope::Own(&[]),
+    },
+    Access {
+        verb: "get",
+        group: "",
+        resource: "secrets",
+        scope: Scope::Own(&[CA_SECRET]),
+    },
+    Access {
+        verb: "update",
+        group: "",
+        resource: "secrets",
+        scope: Scope::Own(&[CA_SECRET]),
+    },
+    // Our registration: `rules`, `failurePolicy` and `caBundle`, by server-side apply.
+    Access::webhooks("get", "validatingwebhookconfigurations"),
+    Access::webhooks("patch", "validatingwebhookconfigurations"),
+    Access::webhooks("get", "mutatingwebhookconfigurations"),
+    Access::webhooks("patch", "mutatingwebhookconfigurations"),
+];
+
+/// The Secret that holds our certificate authority, in our own namespace.
+pub const CA_SECRET: &str = "portcullis-ca";
+
+/// The name of both webhook configurations.
+pub const CONFIGURATION: &str = "portcullis";
+
+// === impl Access ===
+
+impl Access {
+    const fn all(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
+        Self {
+            verb,
+            group,
+            resource,
+            scope: Scope::All,
+        }
+    }
+
+    const fn webhooks(verb: &'static str, resource: &'static str) -> Self {
+        let scope = Scope::Named(&[CONFIGURATION]);
+        Self {
+            verb,
+            group: "admissionregistration.k8s.io",
+            resource,
+            scope,
+        }
+    }
+}
+
+/// The path of the API that answers `query`: `get` of one object, or `list` of a namespace's LimitRanges. `None` where
+/// no object can have that name, so that there is nothing to ask: a pod template may name anything, `../` included, and
+/// must not choose our path.
+pub(super) fn path(query: &Query<'_>) -> Option<String> {
+    let (group, version, namespace, resource, name) = match query {
+        Query::Namespace { name } => {
+            return can_be_named(name).then(|| format!("/api/v1/namespaces/{name}"));
+        }
+        Query::Secret { namespace, name } => ("", "v1", namespace, "secrets", Some(name)),
+        Query::ConfigMap { namespace, name } => ("", "v1", namespace, "configmaps", Some(name)),
+        Query::ServiceAccount { namespace, name } => {
+            ("", "v1", namespace, "serviceaccounts", Some(name))
+        }
+        Query::LimitRanges { namespace } => ("", "v1", namespace, "limitranges", None),
+        Query::Twin {
+            namespace,
+            kind,
+            name,
+        } => {
+            let WorkloadKind {
+                group,
+                version,
+                resource,
+                ..
+            } = &**kind;
+            (&**group, &**version, namespace, &**resource, Some(name))
+        }
+    };
+    let api = if group.is_empty() {
+        String::from("/api")
+    } else {
+        format!("/apis/{group}")
+    };
+    let list = can_be_named(namespace)
+        .then(|| format!("{api}/{version}/namespaces/{namespace}/{resource}"))?;
+    match name {
+        Some(name) => can_be_named(name).then(|| format!("{list}/{name}")),
+        None => Some(list),
+    }
+}
+
+/// The API server lets no object be made whose name is not a DNS subdomain
+/// (apimachinery `pkg/api/validation/generic.go`, `NameIsDNSSubdomain`).
+fn can_be_named(name: &str) -> bool {
+    const LONGEST: usize = 253;
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        bytes.first().is_some_and(alphanumeric)
+            && bytes.last().is_some_and(alphanumeric)
+            && bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
+    };
+    name.len() <= LONGEST && name.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::policy::workload::KINDS;
+
+    fn secret(namespace: &'static str, name: &'static str) -> Query<'static> {
+        Query::Secret {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    fn twin(kind: &WorkloadKind) -> Query<'_> {
+        Query::Twin {
+            namespace: "production".into(),
+            kind: Cow::Borrowed(kind),
+            name: "shop".into(),
+        }
+    }
+
+    #[test]
+    fn every_lookup_is_a_row_of_the_table() {
+        let core = [
+            Query::Namespace {
+                name: "shop".into(),
+            },
+            secret("shop", "checkout"),
+            Query::ConfigMap {
+                namespace: "shop".into(),
+                name: "checkout".into(),
+            },
+            Query::ServiceAccount {
+                namespace: "shop".into(),
+                name: "checkout".into(),
+            },
+            Query::LimitRanges {
+                namespace: "shop".into(),
+            },
+        ];
+        let twins = KINDS
+            .iter()
+            .filter(|kind| kind.kind != "ControllerRevision")
+            .map(twin);
+        let mut asked: Vec<_> = core
+            .into_iter()
+            .chain(twins)
+            .map(|query| path(&query).unwrap())
+            .collect();
+        let mut granted: Vec<_> = LOOKUPS
+            .iter()
+            .map(
+                |Access {
+                     verb,
+                     group,
+                     resource,
+                     ..
+                 }| {
+                    let api = if group.is_empty() {
+                        "/api/v1".into()
+                    } else {
+                        format!("/apis/{group}/v1")
+                    };
+                    match (*verb, *resource) {
+                        (_, "namespaces") => format!("{api}/namespaces/shop"),
+                        ("list", _) => format!("{api}/namespaces/shop/{resource}"),
+                        (_, "secrets" | "configmaps" | "serviceaccounts") => {
+                            format!("{api}/namespaces/shop/{resource}/checkout")
+                        }
+                        _ => format!("{api}/namespaces/production/{resource}/shop"),
+                    }
+                },
+            )
+            .collect();
+        asked.sort();
+        granted.sort();
+        assert_eq!(asked, granted);
+    }
+
+    #[test]
+    fn never_lists_or_watches_secrets() {
+        for access in LOOKUPS
+            .iter()
+            .chain(WRITES)
+            .filter(|access| access.resource == "secrets")
+        {
+            assert!(!["list", "watch", "*"].contains(&access.verb), "{access:?}");
+        }
+    }
+
+    #[test]
+    fn asks_nothing_about_names_that_cannot_exist() {
+        let names = [
+            "",
+            ".",
+            "..",
+            "../../../kube-system/secrets/x",
+            "a/b",
+            "a?watch=true",
+            "a#b",
+            "a%2fb",
+            "A",
+            "a b",
+            "-a",
+            "a-",
+            "a..b",
+            "\u{e9}",
+        ];
+        for name in names {
+            assert_eq!(path(&secret("shop", name)), None, "{name:?}");
+            assert_eq!(
+                path(&Query::Namespace { name: name.into() }),
+                None,
+                "{name:?}"
+            );
+            assert_eq!(
+                path(&Query::LimitRanges {
+                    namespace: name.into()
+                }),
+                None,
+                "{name:?}"
+            );
+        }
+        assert_eq!(
+            path(&Query::Namespace {
+                name: "a".repeat(254).into()
+            }),
+            None
+        );
+        assert_eq!(
+            path(&secret("shop", "a.b-1.c")).as_deref(),
+            Some("/api/v1/namespaces/shop/secrets/a.b-1.c")
+        );
+    }
+}

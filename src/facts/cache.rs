@@ -1,0 +1,222 @@
+//! Positive answers, remembered for a short time in a bounded place.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::policy::facts::{Answer, LimitRange, Namespace, Query, TwinEnv};
+
+/// How long an answer is believed. The API server's own LimitRanger believes its live lookups for 30 s
+/// (`plugin/pkg/admission/limitranger`); a third of that covers the burst of a release, which names the same objects
+/// over and over. What is newer than that can only let something through, never refuse it: a refusal is always
+/// confirmed live.
+pub(super) const LIFETIME: Duration = Duration::from_secs(10);
+
+/// All that is remembered, names and answers, in bytes: about 5,000 Secrets of ten keys, and a fifth of the memory
+/// that the whole server may take.
+pub(super) const CAPACITY: usize = 4 * 1024 * 1024;
+
+/// What an entry costs beside its text: its places in the map and on the heap.
+const OVERHEAD: usize = 256;
+
+/// The cache. It forgets in two generations, not entry by entry: when the young one is full it becomes the old one,
+/// and the old one is dropped whole. So a hit changes nothing and readers don't wait for each other.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    generations: RwLock<Generations>,
+}
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<Query<'static>, Entry>,
+    young_bytes: usize,
+    old: HashMap<Query<'static>, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    answer: Arc<Answer>,
+    until: Instant,
+}
+
+// === impl Cache ===
+
+impl Cache {
+    /// The answer, if it is known and was still believed at `now`.
+    pub(super) fn get(&self, query: &Query<'_>, now: Instant) -> Option<Arc<Answer>> {
+        let generations = self
+            .generations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Maps of 'static questions answer shorter-lived ones: a HashMap is covariant in its key.
+        let (young, old): (&HashMap<Query<'_>, Entry>, &HashMap<Query<'_>, Entry>) =
+            (&generations.young, &generations.old);
+        let entry = young.get(query).or_else(|| old.get(query))?;
+        (now < entry.until).then(|| Arc::clone(&entry.answer))
+    }
+
+    /// Remembers a positive answer that was given at `now`.
+    pub(super) fn insert(&self, query: Query<'static>, answer: Arc<Answer>, now: Instant) {
+        let bytes = OVERHEAD + question_bytes(&query) + answer_bytes(&answer);
+        if bytes > CAPACITY / 2 {
+            return;
+        }
+        let mut generations = self
+            .generations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let full = generations.young_bytes + bytes > CAPACITY / 2;
+        let dropped = full.then(|| {
+            generations.young_bytes = 0;
+            let young = mem::take(&mut generations.young);
+            mem::replace(&mut generations.old, young)
+        });
+        generations.young_bytes += bytes;
+        let until = now + LIFETIME;
+        if generations
+            .young
+            .insert(query, Entry { answer, until })
+            .is_some()
+        {
+            generations.young_bytes -= bytes; // close enough: the same question, an answer of much the same size
+        }
+        drop(generations);
+        drop(dropped); // thousands of entries; nobody should wait for that
+    }
+}
+
+/// The text of a question.
+fn question_bytes(query: &Query<'_>) -> usize {
+    match query {
+        Query::Namespace { name } => name.len(),
+        Query::LimitRanges { namespace } => namespace.len(),
+        Query::Secret { namespace, name }
+        | Query::ConfigMap { namespace, name }
+        | Query::ServiceAccount { namespace, name }
+        | Query::Twin {
+            namespace, name, ..
+        } => namespace.len() + name.len(),
+    }
+}
+
+/// The text of an answer, with the pointers that lead to it.
+fn answer_bytes(answer: &Answer) -> usize {
+    let text = |text: &str| text.len() + 2 * size_of::<usize>();
+    let names = |names: &[Box<str>]| names.iter().map(|name| text(name)).sum();
+    let map = |map: &BTreeMap<Box<str>, Box<str>>| -> usize {
+        map.iter().map(|(key, value)| text(key) + text(value)).sum()
+    };
+    match answer {
+        Answer::Missing | Answer::Unknown(_) => 0,
+        Answer::Keys(keys) | Answer::ServiceAccount(keys) => names(keys),
+        Answer::Namespace(Namespace {
+            labels,
+            annotations,
+        }) => map(labels) + map(annotations),
+        Answer::LimitRanges(items) => items
+            .iter()
+            .map(|item| {
+                let LimitRange {
+                    name,
+                    pod: _,
+                    default,
+                    default_request,
+                    min,
+                    max,
+                    max_limit_request_ratio,
+                } = item;
+                let maps = [default, default_request, min, max, max_limit_request_ratio];
+                size_of::<LimitRange>() + name.len() + maps.into_iter().map(map).sum::<usize>()
+            })
+            .sum(),
+        Answer::Twin(env) => env
+            .iter()
+            .map(
+                |TwinEnv {
+                     container,
+                     name,
+                     source,
+                 }| text(container) + text(name) + text(source),
+            )
+            .sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(number: usize) -> Query<'static> {
+        Query::Secret {
+            namespace: "shop".into(),
+            name: format!("secret-{number}").into(),
+        }
+    }
+
+    fn keys(number: usize, length: usize) -> Arc<Answer> {
+        Arc::new(Answer::Keys(
+            (0..number).map(|_| "k".repeat(length).into()).collect(),
+        ))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn believes_an_answer_for_its_lifetime_and_no_longer() {
+        let cache = Cache::default();
+        let now = Instant::now();
+        cache.insert(secret(1), keys(1, 3), now);
+        let last = now + LIFETIME - Duration::from_millis(1);
+        assert_eq!(cache.get(&secret(1), last), Some(keys(1, 3)));
+        assert_eq!(cache.get(&secret(1), now + LIFETIME), None);
+        assert_eq!(cache.get(&secret(2), now), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_answer_replaces_an_older_one_in_either_generation() {
+        let cache = Cache::default();
+        let now = Instant::now();
+        cache.insert(secret(0), keys(1, 1), now);
+        cache.insert(secret(0), keys(2, 1), now);
+        assert_eq!(cache.get(&secret(0), now), Some(keys(2, 1)));
+        cache.insert(secret(1), keys(1, CAPACITY / 2 - 1000), now);
+        assert_eq!(
+            cache.get(&secret(0), now),
+            Some(keys(2, 1)),
+            "moved to the old generation"
+        );
+        cache.insert(secret(0), keys(3, 1), now);
+        assert_eq!(cache.get(&secret(0), now), Some(keys(3, 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stays_within_its_capacity_whatever_is_asked() {
+        let cache = Cache::default();
+        let now = Instant::now();
+        for number in 0..100_000 {
+            cache.insert(secret(number), keys(10, 12), now);
+        }
+        let generations = cache.generations.read().unwrap();
+        let weight: usize = (generations.young.iter().chain(&generations.old))
+            .map(|(query, entry)| OVERHEAD + question_bytes(query) + answer_bytes(&entry.answer))
+            .sum();
+        assert!(weight <= CAPACITY, "{weight}");
+        assert!(weight > CAPACITY / 2, "{weight}");
+        drop(generations);
+        assert!(cache.get(&secret(99_999), now).is_some());
+        assert!(cache.get(&secret(0), now).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn does_not_remember_what_would_fill_it_alone() {
+        let cache = Cache::default();
+        let now = Instant::now();
+        cache.insert(secret(1), keys(1, 10), now);
+        cache.insert(secret(2), keys(CAPACITY / 20, 10), now);
+        assert!(cache.get(&secret(1), now).is_some());
+        assert!(cache.get(&secret(2), now).is_none());
+    }
+}

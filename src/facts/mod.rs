@@ -1,0 +1,27 @@
+//! Answers the judge's questions: live from the API server, or from given files.
+//!
+//! ```text
+//! judge --Ask(queries)--> live:  cache -> flights -> API server -> keys / decode --+
+//!   ^                     files: an index of the given documents                   |
+//!   +------------------------------- answers --------------------------------------+
+//! ```
+
+/// What the service account may do, one table.
+pub mod access;
+
+/// The key names of a Secret or ConfigMap, read from its bytes as they pass.
+mod keys;
+
+/// What an API server's objects say, as answers.
+mod decode;
+
+/// Positive answers, remembered for a short time.
+mod cache;
+
+/// One request, and what its answer means.
+mod request;
+
+/// Live answers.
+pub mod live;
+
+pub use live::Live;

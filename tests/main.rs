@@ -12,6 +12,8 @@ mod yaml;
 
 mod api;
 
+mod manifests;
+
 mod support;
 
 mod webhook;

@@ -19,5 +19,11 @@ pub mod reason;
 // Counters and gauges of the data path, read without locks.
 pub mod traffic;
 
+// Who may pass, who waits, who is refused.
+mod queue;
+
+// Who is still being served.
+mod inflight;
+
 // The ports: what the data path is told at its start, and its life from listening to drained.
 pub mod service;

@@ -17,3 +17,6 @@ mod manifests;
 mod support;
 
 mod webhook;
+
+#[cfg(feature = "gate")]
+mod gate_path;

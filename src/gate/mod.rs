@@ -25,5 +25,17 @@ mod queue;
 // Who is still being served.
 mod inflight;
 
+// Connections to the app.
+mod dial;
+
+// What becomes of a connection: requests passed on one by one, or bytes as they come.
+mod proxy;
+mod socket;
+mod tcp;
+mod tunnel;
+
+// What all connections share.
+mod path;
+
 // The ports: what the data path is told at its start, and its life from listening to drained.
 pub mod service;

@@ -22,7 +22,7 @@ use std::{
 
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -71,8 +71,6 @@ pub(super) enum Verdict {
 pub(super) struct Pass {
     /// To be dropped when the response's headers have come.
     pub(super) slot: Option<Slot>,
-    /// Whether the client is to be told that its connection ends.
-    pub(super) closing: bool,
 }
 
 /// A place in the ramp's step.
@@ -117,21 +115,13 @@ impl Admission {
     /// Whether a request may pass without waiting.
     pub(super) fn pass_at_once(self: &Arc<Self>) -> Option<Pass> {
         match self.valve.fast() {
-            Fast::Pass => Some(Pass {
-                slot: None,
-                closing: false,
-            }),
-            Fast::PassAndClose => Some(Pass {
-                slot: None,
-                closing: true,
-            }),
+            Fast::Pass | Fast::PassAndClose => Some(Pass { slot: None }),
             // Those in line were here before.
             Fast::Limit(limit) => {
                 let room = self.traffic.ramp_slots.value() < u64::from(limit)
                     && self.waiting.load(Ordering::Relaxed) == 0;
                 room.then(|| Pass {
                     slot: Some(Slot::take(self)),
-                    closing: false,
                 })
             }
             Fast::Slow => None,
@@ -152,6 +142,35 @@ impl Admission {
             Passage::Ramp { .. } => self.wait_for_step(gone).await,
             Passage::Hold | Passage::Open | Passage::Draining(_) => self.hold(bytes, gone).await,
         }
+    }
+
+    /// Holds a request for a moment, because its app does not answer the door.
+    pub(super) async fn hold_for(
+        &self,
+        pause: Duration,
+        bytes: usize,
+        gone: impl Future<Output = ()>,
+    ) -> Result<(), Verdict> {
+        let mut held = self.enter_hold(bytes).map_err(Verdict::Refuse)?;
+        // Biased: a client that has left needs no connection. Both arms are cancel-safe.
+        tokio::select! {
+            biased;
+            () = gone => Err(Verdict::ClientGone),
+            () = sleep(pause) => {
+                held.end = HoldEnd::Released;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether nothing passes at the moment.
+    pub(super) fn is_closed(&self) -> bool {
+        self.valve.fast() == Fast::Slow
+    }
+
+    /// Whether clients are to be told that their connections end.
+    pub(super) fn is_closing(&self) -> bool {
+        self.valve.fast() == Fast::PassAndClose
     }
 
     /// Lets those pass whose turn it is. To be called after every change of the passage.
@@ -179,7 +198,6 @@ impl Admission {
             };
             let pass = Pass {
                 slot: Some(Slot::take(self)),
-                closing: self.closing(),
             };
             if let Err(unheard) = waiter.send(Verdict::Pass(pass)) {
                 // Dropping the slot would come back here while the line is locked.
@@ -270,13 +288,9 @@ impl Admission {
                 self.traffic.ramp_overflows.increment();
                 Verdict::Pass(Pass {
                     slot: Some(Slot::take(self)),
-                    closing: false,
                 })
             }
-            Passage::Open | Passage::Draining(_) => Verdict::Pass(Pass {
-                slot: None,
-                closing: self.closing(),
-            }),
+            Passage::Open | Passage::Draining(_) => Verdict::Pass(Pass { slot: None }),
         }
     }
 
@@ -303,10 +317,6 @@ impl Admission {
             since,
             end: HoldEnd::ClientGone,
         })
-    }
-
-    fn closing(&self) -> bool {
-        self.valve.fast() == Fast::PassAndClose
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -505,12 +515,12 @@ mod tests {
     async fn an_open_gate_lets_the_backlog_out_in_steps() {
         let (switch, valve, _losses) = closed();
         let traffic = Arc::new(Traffic::default());
-        let hold = HoldLimits {
+        let limits = HoldLimits {
             max_requests: 1000,
             max_bytes: 1000,
             ..HOLD
         };
-        let admission = Admission::new(valve, traffic, hold, Duration::from_millis(250));
+        let admission = Admission::new(valve, traffic, limits, Duration::from_millis(250));
         let mut held: Vec<_> = (0..200)
             .map(|_| task::spawn(admission.wait(1, pending())))
             .collect();
@@ -523,7 +533,7 @@ mod tests {
         let mut answered = 0;
         while answered < 200 {
             let (passed, waiting): (Vec<_>, Vec<_>) =
-                held.into_iter().partition(|request| request.is_woken());
+                held.into_iter().partition(task::Spawn::is_woken);
             held = waiting;
             assert!(!passed.is_empty(), "{answered} of 200, then none");
             assert!(passed.len() <= 64, "{} at once", passed.len());

@@ -1,8 +1,42 @@
 //! The data path as a whole: its ports, its bounds, and its life from listening to drained.
 
-use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use socket2::Socket;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{error, warn};
+
+use super::{
+    dial::App,
+    path::{Counted, Path},
+    proxy,
+    switch::{Drain, Passage, Valve},
+    tcp,
+    traffic::Traffic,
+};
+
+/// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// How long to wait after `accept` failed for want of file descriptors or memory: without a pause
+/// the loop would take all of the processor, and none would come free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// After how much silence the kernel asks whether a client is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// The data path, ready to run.
+#[derive(Debug)]
+pub struct DataPath {
+    ports: Vec<Port>,
+    path: Arc<Path>,
+    max_connections: usize,
+}
 
 /// One port that the gate stands in front of.
 #[derive(Debug)]
@@ -60,4 +94,158 @@ pub enum GrpcRefusal {
     RefusedStream,
     /// As a response with `grpc-status: 14` (UNAVAILABLE), for clients that do not retry a refused stream.
     Unavailable,
+}
+
+// === impl DataPath ===
+
+impl DataPath {
+    /// A data path that takes its orders from `valve` and counts in `traffic`.
+    pub fn new(ports: Vec<Port>, limits: &Limits, valve: Valve, traffic: Arc<Traffic>) -> Self {
+        let path = Arc::new(Path::new(valve, traffic, limits));
+        Self {
+            ports,
+            path,
+            max_connections: limits.max_connections.get(),
+        }
+    }
+
+    /// Serves until a drain is done: when nothing is in flight after the drain's settling time, or
+    /// at its deadline. Whatever is still open then is closed.
+    ///
+    /// Fails when a port cannot be listened on; ports are bound before, so this is rare.
+    pub async fn run(self) -> io::Result<()> {
+        let Self {
+            ports,
+            path,
+            max_connections,
+        } = self;
+        let seats = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+        let mut doors = JoinSet::new();
+        for port in ports {
+            doors.spawn(open_door(port, Arc::clone(&path), Arc::clone(&seats)));
+        }
+        let mut valve = path.valve.clone();
+        // Biased: no connection is accepted after the end of a drain. The first two arms live
+        // through the whole loop; joining a task is cancel-safe.
+        let ended = tokio::select! {
+            biased;
+            () = drained(&path) => Ok(()),
+            () = async { loop { valve.changed().await; path.admission.advance(); } } => Ok(()),
+            Some(door) = doors.join_next() => door.map_err(io::Error::other).and_then(|door| door),
+        };
+        doors.shutdown().await;
+        ended
+    }
+}
+
+/// Waits until a drain has begun and is done.
+async fn drained(path: &Path) {
+    let mut valve = path.valve.clone();
+    let Drain {
+        settle,
+        stream_deadline,
+        deadline,
+    } = loop {
+        if let Passage::Draining(drain) = valve.passage() {
+            break drain;
+        }
+        valve.changed().await;
+    };
+    let idle = async {
+        sleep_until(settle).await;
+        path.in_flight.idle().await;
+    };
+    let cut_streams = async {
+        sleep_until(stream_deadline).await;
+        path.streams_end.cancel();
+        std::future::pending::<()>().await;
+    };
+    // Biased: which of two that are ready ends the drain makes no difference. All three live as
+    // long as the drain.
+    tokio::select! {
+        biased;
+        () = idle => {}
+        () = sleep_until(deadline) => {}
+        () = cut_streams => {}
+    }
+}
+
+/// Listens on a port when its time has come and serves its connections.
+async fn open_door(port: Port, path: Arc<Path>, seats: Arc<Semaphore>) -> io::Result<()> {
+    let Port {
+        socket,
+        app,
+        protocol,
+    } = port;
+    let app = Arc::new(App::new(app));
+    if protocol == Protocol::Tcp || path.hold.refuse_to_accept {
+        first_opening(&path).await;
+    }
+    let listener = listen(socket)?;
+    let mut connections = JoinSet::new();
+    loop {
+        // A seat first: who is not accepted waits in the kernel, which costs nothing here.
+        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
+            return Ok(());
+        };
+        let stream = accept(&listener, &mut connections).await;
+        let (path, app) = (Arc::clone(&path), Arc::clone(&app));
+        connections.spawn(async move {
+            let traffic = Arc::clone(&path.traffic);
+            let _open = Counted::by(&traffic.connections);
+            match protocol {
+                Protocol::Http => proxy::serve(path, app, stream).await,
+                Protocol::Tcp => tcp::serve(path, app, stream).await,
+            }
+            drop(seat);
+        });
+    }
+}
+
+async fn first_opening(path: &Path) {
+    let mut valve = path.valve.clone();
+    while matches!(valve.passage(), Passage::Hold | Passage::Refuse(_)) {
+        valve.changed().await;
+    }
+}
+
+fn listen(socket: Socket) -> io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    // Accepted sockets take both from the listening one, which saves a system call for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.set_keepalive(true)?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts the next connection; meanwhile clears away those that have ended.
+async fn accept(listener: &TcpListener, connections: &mut JoinSet<()>) -> TcpStream {
+    let mut warned: Option<Instant> = None;
+    loop {
+        // Biased: those that ended first, since they may hold what a new one needs. Both arms are
+        // cancel-safe.
+        let accepted = tokio::select! {
+            biased;
+            Some(ended) = connections.join_next() => {
+                if let Err(broken) = ended && broken.is_panic() {
+                    error!("a connection ended by a defect of the gate; all others go on");
+                }
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => return stream,
+            // The client left before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if warned.is_none_or(|at| at.elapsed() > KEEPALIVE) {
+                    warn!(%error, "cannot accept a connection; trying again");
+                    warned = Some(Instant::now());
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }

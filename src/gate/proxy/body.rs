@@ -1,0 +1,218 @@
+//! A message's body on its way from one connection to the other.
+
+use std::{io, net::Shutdown};
+
+use socket2::SockRef;
+use tokio::{net::TcpStream, task::coop::consume_budget};
+
+use super::{
+    buffer::{Blocks, Buffer},
+    chunked::{Chunked, Malformed, Piece},
+};
+use crate::gate::socket::{self, WriteError};
+
+/// How the end of a body is known, and how much of it is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    /// So many bytes.
+    Length(u64),
+    /// Until the last chunk.
+    Chunked(Chunked),
+    /// Until the connection ends.
+    UntilClose,
+}
+
+/// How chunks are passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chunks {
+    /// As chunks.
+    Keep,
+    /// Only their data, for readers that know no chunks.
+    Unwrap,
+}
+
+/// A body and the connections between which it goes.
+#[derive(Debug)]
+pub(super) struct Flow<'a> {
+    pub(super) from: &'a TcpStream,
+    pub(super) to: &'a TcpStream,
+    pub(super) buffer: &'a mut Buffer,
+    pub(super) blocks: &'a Blocks,
+    pub(super) body: Body,
+    pub(super) chunks: Chunks,
+    /// Whether to stop waiting for the sender when the receiver, a client, has left.
+    pub(super) watched: bool,
+}
+
+/// Why a body did not arrive whole.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// The one who sends it broke off.
+    #[error("the sender broke off")]
+    Source(#[source] io::Error),
+    /// Its chunks are malformed.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The one who receives it broke off.
+    #[error(transparent)]
+    Sink(#[from] WriteError),
+    /// The one who receives it left while nothing came.
+    #[error("the receiver left")]
+    Abandoned,
+}
+
+/// What to do with the bytes at the start of a buffer.
+#[derive(Debug, Default)]
+struct Step {
+    /// So many are passed on as they are,
+    pass: usize,
+    /// then these are written,
+    insert: Vec<u8>,
+    /// and so many more are left out.
+    skip: usize,
+}
+
+// === impl Body ===
+
+impl Body {
+    /// A chunked body of which nothing has been read.
+    pub(super) fn chunked() -> Self {
+        Self::Chunked(Chunked::Size)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self, Self::Length(0) | Self::Chunked(Chunked::Done))
+    }
+
+    fn step(&mut self, input: &[u8], chunks: Chunks) -> Result<Step, Malformed> {
+        match self {
+            Self::Length(left) => {
+                let pass = usize::try_from(*left)
+                    .unwrap_or(usize::MAX)
+                    .min(input.len());
+                *left -= u64::try_from(pass).unwrap_or(*left);
+                Ok(Step {
+                    pass,
+                    ..Step::default()
+                })
+            }
+            Self::Chunked(chunked) => chunked_step(chunked, input, chunks),
+            Self::UntilClose => Ok(Step {
+                pass: input.len(),
+                ..Step::default()
+            }),
+        }
+    }
+}
+
+/// Takes as many pieces as can be passed on together.
+fn chunked_step(chunked: &mut Chunked, input: &[u8], chunks: Chunks) -> Result<Step, Malformed> {
+    let mut step = Step::default();
+    loop {
+        let rest = input.get(step.pass..).unwrap_or_default();
+        let Some(piece) = chunked.next(rest)? else {
+            return Ok(step);
+        };
+        match piece {
+            Piece::Data(length) => step.pass += length,
+            Piece::Framing(length) if chunks == Chunks::Keep => step.pass += length,
+            Piece::Framing(skip) => {
+                step.skip = skip;
+                return Ok(step);
+            }
+            Piece::Size { skip, size } => {
+                step.skip = skip;
+                if chunks == Chunks::Keep {
+                    step.insert = format!("{size:x}\r\n").into_bytes();
+                }
+                return Ok(step);
+            }
+            Piece::End { skip, lines } => {
+                step.skip = skip;
+                if chunks == Chunks::Keep {
+                    step.insert = lines;
+                }
+                return Ok(step);
+            }
+        }
+    }
+}
+
+// === impl Flow ===
+
+impl Flow<'_> {
+    /// Writes `head` and then the whole body. Not cancel-safe: what was read may be lost.
+    pub(super) async fn run(&mut self, mut head: &[u8]) -> Result<(), Broken> {
+        let mut first = true;
+        loop {
+            let step = self.body.step(self.buffer.filled(), self.chunks)?;
+            let pass = self.buffer.filled().get(..step.pass).unwrap_or_default();
+            let parts = [head, pass, &step.insert];
+            socket::write_all(self.to, parts)
+                .await
+                .map_err(|error| error.after(!first))?;
+            (head, first) = (&[], false);
+            self.buffer.consume(step.pass + step.skip);
+            if self.body.is_done() {
+                return Ok(());
+            }
+            if step.pass + step.skip == 0 && self.fill().await? == 0 {
+                return match self.body {
+                    Body::UntilClose => Ok(()),
+                    Body::Length(_) | Body::Chunked(_) => {
+                        Err(Broken::Source(io::ErrorKind::UnexpectedEof.into()))
+                    }
+                };
+            }
+        }
+    }
+
+    /// Reads more of the body; 0 bytes are the end of the connection.
+    async fn fill(&mut self) -> Result<usize, Broken> {
+        // A sender that is always ahead must not keep all others waiting.
+        consume_budget().await;
+        loop {
+            match self.buffer.read(self.from, self.blocks) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.buffer.release(self.blocks);
+                    self.wait().await?;
+                }
+                read => return read.map_err(Broken::Source),
+            }
+        }
+    }
+
+    async fn wait(&self) -> Result<(), Broken> {
+        let readable = socket::readable(self.from);
+        if !self.watched {
+            return readable.await.map_err(Broken::Source);
+        }
+        // Biased: what has come is passed on. Both arms are cancel-safe.
+        tokio::select! {
+            biased;
+            ready = readable => ready.map_err(Broken::Source),
+            () = socket::abandoned_by_client(self.to) => Err(Broken::Abandoned),
+        }
+    }
+}
+
+/// Passes on all bytes until the end of `from`, and then that end.
+pub(crate) async fn copy(
+    from: &TcpStream,
+    buffer: &mut Buffer,
+    to: &TcpStream,
+    blocks: &Blocks,
+) -> io::Result<()> {
+    let (body, chunks) = (Body::UntilClose, Chunks::Keep);
+    let mut flow = Flow {
+        from,
+        to,
+        buffer,
+        blocks,
+        body,
+        chunks,
+        watched: false,
+    };
+    flow.run(&[]).await.map_err(io::Error::other)?;
+    SockRef::from(to).shutdown(Shutdown::Write)
+}

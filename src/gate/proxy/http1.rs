@@ -1,0 +1,422 @@
+//! One client connection of HTTP/1 and the app connection that belongs to it.
+//!
+//! ```text
+//! idle -> head read -> admitted -> sent -> response -> idle
+//!          | refused    | refused   |        | 101 -> tunnel
+//!          v            v           v        v
+//!        answered     answered     sent once more, or 502
+//! ```
+
+use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::Poll, time::Duration};
+
+use tokio::{
+    net::TcpStream,
+    time::{Instant, Sleep, sleep, timeout_at},
+};
+
+use super::{
+    buffer::Buffer,
+    exchange::{Exchange, Failure},
+    refusal,
+    request::{self, Request},
+    response::Response,
+};
+use crate::gate::{
+    dial::App,
+    inflight::Busy,
+    path::{Counted, Path},
+    queue::{Pass, Verdict},
+    reason::Reason,
+    socket,
+    switch::LossKind,
+    tunnel::{self, Side},
+};
+
+/// How long a head may take from its first byte: hyper's and Apache httpd's order of size.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may wait for its next request. Longer than the 10 minutes for which
+/// Google's load balancers keep theirs, the longest of the common ones: who closes first decides
+/// whose requests are lost.
+const IDLE_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// A request that may not be sent twice goes on a connection that was used within this time, or
+/// on a new one: apps close idle connections after a second or more, never after this.
+const SURELY_KEPT: Duration = Duration::from_millis(50);
+
+/// One client connection.
+#[derive(Debug)]
+struct Session {
+    path: Arc<Path>,
+    app: Arc<App>,
+    client: TcpStream,
+    inbound: Buffer,
+    link: Option<Link>,
+    idle_end: Pin<Box<Sleep>>,
+    last_seen: Instant,
+}
+
+/// The connection to the app.
+#[derive(Debug)]
+struct Link {
+    side: Side,
+    /// Whether a request was answered on it.
+    reused: bool,
+}
+
+/// A request whose head was read.
+#[derive(Debug)]
+struct Asked {
+    request: Request,
+    /// The head as the app gets it.
+    head: Vec<u8>,
+    busy: Busy,
+}
+
+/// What happens to the client connection next.
+#[derive(Debug)]
+enum Next {
+    /// It may send another request.
+    Keep,
+    /// It has got its last response.
+    Close,
+    /// It has got a part of a response.
+    Reset,
+    /// It has left.
+    Gone,
+    /// It became a tunnel.
+    Tunnel(Side, Busy),
+}
+
+/// What ended the wait between two requests.
+enum Woken {
+    Client,
+    App,
+    Clock,
+}
+
+/// Serves a client until one of the two has had enough.
+pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
+    let last_seen = Instant::now();
+    let idle_end = Box::pin(sleep(IDLE_LIMIT));
+    let inbound = Buffer::default();
+    let mut session = Session {
+        path,
+        app,
+        client,
+        inbound,
+        link: None,
+        idle_end,
+        last_seen,
+    };
+    loop {
+        let next = match session.next_request().await {
+            Ok(Some(asked)) => session.answer(asked).await,
+            Ok(None) => Next::Gone,
+            Err(reason) => session.refuse(reason, true, false).await,
+        };
+        match next {
+            Next::Keep => {}
+            Next::Close => return socket::close_gently(session.client).await,
+            Next::Reset => return socket::reset(session.client),
+            Next::Gone => return,
+            Next::Tunnel(app, _busy) => {
+                let client = Side {
+                    stream: session.client,
+                    buffer: session.inbound,
+                };
+                return tunnel::run(&session.path, client, app).await;
+            }
+        }
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    /// Reads the next head, or returns nothing when the client wants no more.
+    async fn next_request(&mut self) -> Result<Option<Asked>, Reason> {
+        if self.inbound.is_empty() && !self.wait_for_request().await {
+            return Ok(None);
+        }
+        let busy = self.path.in_flight.enter();
+        let mut head = self.path.blocks.take();
+        let request = self.read_head(&mut head).await?;
+        Ok(request.map(|request| Asked {
+            request,
+            head,
+            busy,
+        }))
+    }
+
+    /// Waits for the first bytes of a request. Meanwhile the app may close its connection.
+    async fn wait_for_request(&mut self) -> bool {
+        loop {
+            match self.inbound.read(&self.client, &self.path.blocks) {
+                Ok(0) => return false,
+                Ok(_) => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.inbound.release(&self.path.blocks);
+                }
+                Err(_) => return false,
+            }
+            match self.idle().await {
+                Woken::Client => {}
+                Woken::App => self.check_link(),
+                Woken::Clock => {
+                    let end = self.last_seen + IDLE_LIMIT;
+                    if Instant::now() >= end {
+                        return false;
+                    }
+                    // Set anew only here: a clock that each request moved would cost each one.
+                    self.idle_end.as_mut().reset(end);
+                }
+            }
+        }
+    }
+
+    async fn idle(&mut self) -> Woken {
+        poll_fn(|context| {
+            // An error shows itself when the socket is read.
+            if self.client.poll_read_ready(context).is_ready() {
+                return Poll::Ready(Woken::Client);
+            }
+            if let Some(link) = &self.link
+                && link.side.stream.poll_read_ready(context).is_ready()
+            {
+                return Poll::Ready(Woken::App);
+            }
+            self.idle_end.as_mut().poll(context).map(|()| Woken::Clock)
+        })
+        .await
+    }
+
+    /// Drops a kept connection on which the app sent something, or its end, without being asked.
+    fn check_link(&mut self) {
+        let Some(Link { side, .. }) = &mut self.link else {
+            return;
+        };
+        match side.buffer.read(&side.stream, &self.path.blocks) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                side.buffer.release(&self.path.blocks);
+            }
+            Ok(_) | Err(_) => {
+                self.link = None;
+                self.lost(LossKind::ClosedIdle);
+            }
+        }
+    }
+
+    async fn read_head(&mut self, head: &mut Vec<u8>) -> Result<Option<Request>, Reason> {
+        let mut deadline = None;
+        loop {
+            // RFC 9112, section 2.2: empty lines before a request are ignored.
+            while self.inbound.filled().starts_with(b"\r\n") {
+                self.inbound.consume(2);
+            }
+            let read = request::read(self.inbound.filled(), &self.app.authority, head)?;
+            if let Some((length, request)) = read {
+                self.inbound.consume(length);
+                return Ok(Some(request));
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + HEAD_TIMEOUT);
+            match timeout_at(deadline, self.read_line()).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(_elapsed) => return Err(Reason::HeadTimeout),
+            }
+        }
+    }
+
+    /// Reads until a line has ended: before that, parsing the head again would only cost. Returns
+    /// false at the end of the connection. Cancel-safe: what was read stays in the buffer.
+    async fn read_line(&mut self) -> bool {
+        loop {
+            let before = self.inbound.filled().len();
+            match self.inbound.read(&self.client, &self.path.blocks) {
+                Ok(0) => return false,
+                Ok(_) => {
+                    let filled = self.inbound.filled();
+                    let new = filled.get(before..).unwrap_or_default();
+                    if filled.len() >= request::MAX_HEAD || memchr::memchr(b'\n', new).is_some() {
+                        return true;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.inbound.release(&self.path.blocks);
+                    if socket::readable(&self.client).await.is_err() {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Gets a request answered: by the app if it may pass.
+    async fn answer(&mut self, asked: Asked) -> Next {
+        let Asked {
+            request,
+            mut head,
+            busy,
+        } = asked;
+        let pass = match self.path.admission.pass_at_once() {
+            Some(pass) => pass,
+            None => match self.wait_for_passage(&mut head).await {
+                Verdict::Pass(pass) => pass,
+                refused @ (Verdict::Refuse(_) | Verdict::ClientGone) => {
+                    return self.unserved(refused, &request).await;
+                }
+            },
+        };
+        let path = Arc::clone(&self.path);
+        let in_flight = Counted::by(&path.traffic.in_flight);
+        let next = self.ask(&request, &head, pass, busy).await;
+        drop(in_flight);
+        path.blocks.give(head);
+        self.last_seen = Instant::now();
+        next
+    }
+
+    /// Waits in the hold queue with as little memory as the request needs.
+    async fn wait_for_passage(&mut self, head: &mut Vec<u8>) -> Verdict {
+        let small = head.as_slice().to_vec();
+        self.path.blocks.give(std::mem::replace(head, small));
+        self.inbound.release(&self.path.blocks);
+        let bytes = head.len() + self.inbound.filled().len();
+        self.path
+            .admission
+            .wait(bytes, socket::closed_by_peer(&self.client))
+            .await
+    }
+
+    /// Sends a request to the app, a second time only where that can do no harm.
+    async fn ask(&mut self, request: &Request, head: &[u8], mut pass: Pass, busy: Busy) -> Next {
+        loop {
+            let mut link = match self.usable_link(request) {
+                Some(link) => link,
+                None => match self.dial(head.len(), pass).await {
+                    Ok((link, passed)) => {
+                        pass = passed;
+                        link
+                    }
+                    Err(verdict) => return self.unserved(verdict, request).await,
+                },
+            };
+            let exchange = Exchange {
+                path: &self.path,
+                request,
+                client: &self.client,
+                inbound: &mut self.inbound,
+                app: &mut link.side,
+                slot: pass.slot.take(),
+            };
+            match exchange.run(head).await {
+                Ok(response) if response.status == 101 => return Next::Tunnel(link.side, busy),
+                Ok(response) => return self.after(response, link),
+                // Unsent, or idempotent and empty: once more, on a new connection.
+                Err(Failure::NoAnswer { unsent, kind, slot })
+                    if link.reused && (unsent || request.may_repeat()) =>
+                {
+                    self.path.traffic.retries.increment();
+                    self.lost(kind);
+                    pass = Pass { slot };
+                }
+                Err(failure) => return self.failed(failure, link, request).await,
+            }
+        }
+    }
+
+    /// The kept connection, if the request will surely not be lost on it.
+    fn usable_link(&mut self, request: &Request) -> Option<Link> {
+        let link = self.link.take()?;
+        let safe = request.may_repeat()
+            || (self.last_seen.elapsed() < SURELY_KEPT && !socket::has_input(&link.side.stream));
+        safe.then_some(link)
+    }
+
+    async fn dial(&self, bytes: usize, pass: Pass) -> Result<(Link, Pass), Verdict> {
+        let gone = || socket::closed_by_peer(&self.client);
+        let (stream, pass) = self
+            .app
+            .dial_patiently(&self.path, bytes, pass, gone)
+            .await?;
+        let side = Side {
+            stream,
+            buffer: Buffer::default(),
+        };
+        Ok((
+            Link {
+                side,
+                reused: false,
+            },
+            pass,
+        ))
+    }
+
+    /// What follows a whole response.
+    fn after(&mut self, response: Response, mut link: Link) -> Next {
+        link.side.buffer.release(&self.path.blocks);
+        // Bytes after the response answer nothing that was asked.
+        if response.app_keeps && link.side.buffer.is_empty() {
+            link.reused = true;
+            self.link = Some(link);
+        }
+        if response.client_keeps {
+            Next::Keep
+        } else {
+            Next::Close
+        }
+    }
+
+    async fn failed(&mut self, failure: Failure, link: Link, request: &Request) -> Next {
+        // Whatever the app has got is not whole, and must not look as if it were.
+        socket::reset(link.side.stream);
+        match failure {
+            Failure::NoAnswer { kind, .. } | Failure::BrokeOff(kind) => {
+                self.lost(kind);
+                self.refuse(Reason::AppReset, true, request.is_head).await
+            }
+            Failure::Garbage => self.refuse(Reason::AppGarbage, true, request.is_head).await,
+            Failure::Malformed => self.refuse(Reason::BadRequest, true, request.is_head).await,
+            Failure::ClientGone => Next::Gone,
+            Failure::Cut => Next::Reset,
+            Failure::CutByApp(kind) => {
+                self.lost(kind);
+                Next::Reset
+            }
+        }
+    }
+
+    /// What becomes of a request that does not get to the app.
+    async fn unserved(&mut self, verdict: Verdict, request: &Request) -> Next {
+        match verdict {
+            Verdict::Refuse(reason) => {
+                // An unread body would be read as the next request.
+                let closing = !request.keep_alive
+                    || !request.body.is_done()
+                    || self.path.admission.is_closing();
+                self.refuse(reason, closing, request.is_head).await
+            }
+            Verdict::Pass(_) | Verdict::ClientGone => Next::Gone,
+        }
+    }
+
+    /// Answers for the gate itself, and counts it.
+    async fn refuse(&mut self, reason: Reason, closing: bool, is_head: bool) -> Next {
+        self.path.traffic.refused(reason);
+        self.path.traffic.responded(reason.status().as_u16());
+        let answer = refusal::answer(reason, closing, is_head);
+        match socket::write_all(&self.client, [&answer, &[], &[]]).await {
+            Ok(()) if closing => Next::Close,
+            Ok(()) => Next::Keep,
+            Err(_) => Next::Gone,
+        }
+    }
+
+    fn lost(&self, kind: LossKind) {
+        if let Some(address) = self.app.address() {
+            self.path.valve.lost(address, kind);
+        }
+    }
+}

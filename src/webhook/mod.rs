@@ -17,3 +17,6 @@ mod allow;
 
 /// One table, and the handles that count.
 pub mod metrics;
+
+/// Opens the mouth of our webhook configurations.
+mod registration;

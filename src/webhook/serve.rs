@@ -4,18 +4,21 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config as KubeConfig};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{CertificateSource, Config};
 use super::metrics::{Certificate, Metrics, Outcome};
-use super::tls::{Certificates, FileKeeper, FilesError, Keeper, SecretStore, server_config};
+use super::registration::Registration;
+use super::tls::{Certificates, FileKeeper, FilesError, Keeper, SecretStore, Trust, server_config};
+use crate::policy::settings::Settings;
 use crate::server::{self, Admin, BindError, Meters, Readiness, Tls};
 
 /// Why the server did not start, or ended before it was asked to.
@@ -115,7 +118,13 @@ async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(),
     };
     let metrics = Arc::clone(&parts.metrics);
     parts.background.spawn(Metrics::upkeep(metrics.handle()));
-    let (tls, _bundle) = parts.certificates(&config, &client).await?;
+    let (tls, trust) = parts.certificates(&config, &client).await?;
+    let settings = (
+        Arc::new(ArcSwap::from_pointee(Settings::default())),
+        Arc::new(Notify::new()),
+    );
+    let registration = Registration::new(client, settings, trust, Arc::clone(&metrics));
+    parts.background.spawn(registration.run());
 
     let stop_admin = CancellationToken::new();
     let admin = server::serve(
@@ -150,17 +159,17 @@ impl Parts {
         &mut self,
         config: &Config,
         client: &Client,
-    ) -> Result<(Tls, watch::Receiver<Option<String>>), ServeError> {
+    ) -> Result<(Tls, watch::Receiver<Trust>), ServeError> {
         let expiry = |which| self.metrics.certificate_expiry.handle((which,));
         let certificates = Arc::new(Certificates::new(expiry(Certificate::Serving)));
         let tls = Tls::new(server_config(Arc::clone(&certificates))?);
-        let (bundle, published) = watch::channel(None);
+        let (trust, trusted) = watch::channel(Trust::Unknown);
         match &config.certificates {
             CertificateSource::Own(names) => {
                 let latch = self.readiness.latch("a certificate");
                 let store = SecretStore::new(client.clone(), &config.namespace);
                 let authority = expiry(Certificate::Authority);
-                let keeper = Keeper::new(store, names.clone(), certificates, (bundle, authority));
+                let keeper = Keeper::new(store, names.clone(), certificates, (trust, authority));
                 self.background.spawn(keeper.run(latch));
             }
             CertificateSource::Files(files) => {
@@ -170,12 +179,12 @@ impl Parts {
                     .handle((Outcome::Rejected,));
                 let applied = self.metrics.certificate_reloads.handle((Outcome::Applied,));
                 let keeper =
-                    FileKeeper::start(files.clone(), certificates, bundle, (applied, rejected))
+                    FileKeeper::start(files.clone(), certificates, trust, (applied, rejected))
                         .await?;
                 self.background.spawn(keeper.run());
             }
         }
-        Ok((tls, published))
+        Ok((tls, trusted))
     }
 }
 

@@ -22,7 +22,7 @@ const SECRET: &str = "portcullis-ca";
 
 /// How long the authority lives. Ten years, as Gatekeeper's: a leaf can be signed anew by anyone who runs, but
 /// a new authority must reach both webhook configurations before it is of use.
-const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+pub(super) const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// How long a replica's own certificate lives: a week, as cert-manager's webhook has it. It is held in memory
 /// only, so a short life costs nothing and makes a leaked one worth little.

@@ -12,6 +12,9 @@ mod files;
 
 mod keeper;
 
+#[cfg(test)]
+mod testing;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -60,6 +63,18 @@ pub enum PairError {
     Unusable(#[source] rustls::Error),
 }
 
+/// What clients must be given, to trust the certificate that is served.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Trust {
+    /// There is no certificate yet.
+    #[default]
+    Unknown,
+    /// These authorities, in PEM.
+    Bundle(String),
+    /// What somebody else gives them: cert-manager's cainjector, or a public authority.
+    Others,
+}
+
 /// The pair that new handshakes are answered with.
 #[derive(Debug)]
 pub struct Certificates {
@@ -76,6 +91,9 @@ impl Pair {
         let chain = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
             .map_err(PairError::CertificatePem)?;
+        if chain.is_empty() {
+            return Err(PairError::NoCertificate); // said first: without it nobody asks for the key
+        }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(PairError::KeyPem)?;
         Self::from_der(chain, key)
     }

@@ -1,0 +1,254 @@
+//! What we want our webhook configurations to say: a pure function of what they say now, the kinds that are
+//! judged, and our authority.
+
+use std::iter;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::policy::workload::WorkloadKind;
+use crate::webhook::metrics::Configuration;
+use crate::webhook::tls::Trust;
+
+/// The condition of the shipped validating entry that lets an UPDATE through when what is judged has changed
+/// (`manifests/base/validating-webhook.yaml`).
+const CHANGED: &str = "creates-or-changes-what-is-judged";
+
+/// The places that [`CHANGED`] looks at, as JSON pointers: a template below one of them needs no entry of its own.
+const WATCHED: [&str; 2] = ["/spec/template", "/spec/jobTemplate"];
+
+/// The shipped entry of a configuration: the manifest gives it everything but what we set.
+pub(super) const fn shipped_entry(configuration: Configuration) -> &'static str {
+    match configuration {
+        Configuration::Validating => "validate.portcullis.dev",
+        Configuration::Mutating => "patch.portcullis.dev",
+    }
+}
+
+/// The entries to apply: the shipped one's `rules`, `failurePolicy` and `caBundle`; and, for each kind whose
+/// template the shipped condition does not watch, an entry that is all ours.
+pub(super) fn entries(
+    configuration: Configuration,
+    shipped: &Value,
+    kinds: &[&WorkloadKind],
+    trust: &Trust,
+) -> Vec<Value> {
+    let name = shipped_entry(configuration);
+    let kinds = kinds.iter().copied();
+    let (watched, unwatched): (Vec<_>, Vec<_>) = match configuration {
+        Configuration::Validating => kinds.partition(|kind| is_watched(kind)),
+        // Patches are made on Pods only: the templates that people wrote stay as they are.
+        Configuration::Mutating => (kinds.filter(|kind| kind.is_pod()).collect(), vec![]),
+    };
+    let main = (Map::from_iter([("name".to_owned(), name.into())]), watched);
+    let own = unwatched
+        .into_iter()
+        .map(|kind| (own_entry(name, shipped, kind), vec![kind]));
+    let complete = |(entry, kinds): (_, Vec<_>)| complete(entry, &kinds, trust);
+    iter::once(main).chain(own).map(complete).collect()
+}
+
+/// Puts in the three fields that are always ours.
+fn complete(mut entry: Map<String, Value>, kinds: &[&WorkloadKind], trust: &Trust) -> Value {
+    entry.insert("rules".to_owned(), rules(kinds));
+    // Until the server has proved itself through the API server, nobody waits for it.
+    entry.insert("failurePolicy".to_owned(), "Ignore".into());
+    if let Trust::Bundle(pem) = trust {
+        let client = entry.entry("clientConfig").or_insert_with(|| json!({}));
+        if let Some(client) = client.as_object_mut() {
+            client.insert("caBundle".to_owned(), BASE64_STANDARD.encode(pem).into());
+        }
+    }
+    entry.into()
+}
+
+/// The rules that bring objects of these kinds to us. Never subresources: scale and status change nothing that
+/// is judged.
+fn rules(kinds: &[&WorkloadKind]) -> Value {
+    let mut rules: Vec<(_, Vec<&str>)> = Vec::new();
+    for kind in kinds {
+        let rule = (&kind.group, &kind.version, kind.update);
+        match rules.iter_mut().find(|(other, _)| *other == rule) {
+            Some((_, resources)) => resources.push(&kind.resource),
+            None => rules.push((rule, vec![&kind.resource])),
+        }
+    }
+    let written = rules
+        .into_iter()
+        .map(|((group, version, update), resources)| {
+            let operations: &[_] = if update {
+                &["CREATE", "UPDATE"]
+            } else {
+                &["CREATE"]
+            };
+            json!({
+                "apiGroups": [group],
+                "apiVersions": [version],
+                "operations": operations,
+                "resources": resources,
+                "scope": "Namespaced",
+            })
+        });
+    written.collect()
+}
+
+/// The shipped condition sees each change of this kind's template.
+fn is_watched(kind: &WorkloadKind) -> bool {
+    let below = |place: &str| {
+        let rest = kind.template.strip_prefix(place);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    !kind.update || WATCHED.into_iter().any(below)
+}
+
+/// The shipped entry once more, for one kind: called by the same service under the same conditions, but for a
+/// change of the template, which stands elsewhere.
+fn own_entry(name: &str, shipped: &Value, kind: &WorkloadKind) -> Map<String, Value> {
+    let mut entry = shipped.as_object().cloned().unwrap_or_default();
+    entry.insert(
+        "name".to_owned(),
+        format!("{}.{}.{name}", kind.resource, kind.group).into(),
+    );
+    let place = optional_path(&kind.template);
+    let conditions = entry
+        .get_mut("matchConditions")
+        .and_then(Value::as_array_mut);
+    for condition in conditions
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
+        if condition.get("name").is_some_and(|name| name == CHANGED)
+            && let Some(Value::String(expression)) = condition.get_mut("expression")
+        {
+            expression.extend([" || object", &place, " != oldObject", &place]);
+        }
+    }
+    entry
+}
+
+/// A JSON pointer (RFC 6901) as a CEL path that is `optional.none()` where a step is missing, so that the
+/// condition never fails.
+fn optional_path(pointer: &str) -> String {
+    let mut path = String::new();
+    for step in pointer.split('/').skip(1) {
+        let step = Value::from(step.replace("~1", "/").replace("~0", "~"));
+        path.extend(["[?", &step.to_string(), "]"]);
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::workload::KINDS;
+
+    fn shipped() -> Value {
+        json!({
+            "name": "validate.portcullis.dev",
+            "admissionReviewVersions": ["v1"],
+            "clientConfig": {"service": {"name": "portcullis", "namespace": "portcullis-system", "path": "/validate"}},
+            "matchConditions": [
+                {"name": "not-from-a-node", "expression": "A"},
+                {"name": CHANGED, "expression": "B"},
+            ],
+        })
+    }
+
+    fn rollout(template: &'static str) -> WorkloadKind {
+        WorkloadKind {
+            group: "argoproj.io".into(),
+            version: "v1alpha1".into(),
+            kind: "Rollout".into(),
+            resource: "rollouts".into(),
+            template: template.into(),
+            update: true,
+            batch: false,
+        }
+    }
+
+    fn of(configuration: Configuration, more: &[WorkloadKind], trust: &Trust) -> Vec<Value> {
+        let kinds: Vec<_> = KINDS.iter().chain(more).collect();
+        entries(configuration, &shipped(), &kinds, trust)
+    }
+
+    #[test]
+    fn asks_for_the_built_in_kinds_and_no_subresource() {
+        let entries = of(
+            Configuration::Validating,
+            &[],
+            &Trust::Bundle("PEM".to_owned()),
+        );
+        let rule = |group: &str, operations: &[&str], resources: &[&str]| {
+            json!({"apiGroups": [group], "apiVersions": ["v1"], "operations": operations,
+                "scope": "Namespaced", "resources": resources})
+        };
+        let both = ["CREATE", "UPDATE"];
+        assert_eq!(
+            entries,
+            [json!({
+                "name": "validate.portcullis.dev",
+                "rules": [
+                    rule("", &["CREATE"], &["pods"]),
+                    rule("apps", &both, &["deployments", "statefulsets", "daemonsets", "replicasets"]),
+                    rule("", &both, &["replicationcontrollers"]),
+                    rule("batch", &both, &["jobs", "cronjobs"]),
+                    rule("apps", &["CREATE"], &["controllerrevisions"]),
+                ],
+                "failurePolicy": "Ignore",
+                "clientConfig": {"caBundle": "UEVN"},
+            })]
+        );
+    }
+
+    #[test]
+    fn patches_pods_only() {
+        let entries = of(
+            Configuration::Mutating,
+            &[rollout("/spec/template")],
+            &Trust::Others,
+        );
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0]["name"], "patch.portcullis.dev");
+        assert_eq!(entries[0]["rules"].as_array().unwrap().len(), 1);
+        assert_eq!(entries[0]["rules"][0]["resources"], json!(["pods"]));
+    }
+
+    #[test]
+    fn leaves_the_bundle_to_others_where_they_write_it() {
+        let entries = of(Configuration::Validating, &[], &Trust::Others);
+        assert_eq!(entries[0].get("clientConfig"), None);
+    }
+
+    #[test]
+    fn a_kind_whose_template_is_watched_needs_no_entry_of_its_own() {
+        for template in ["/spec/template", "/spec/jobTemplate/spec/template"] {
+            let entries = of(
+                Configuration::Validating,
+                &[rollout(template)],
+                &Trust::Others,
+            );
+            assert_eq!(entries.len(), 1, "{template}");
+            assert!(entries[0].to_string().contains("rollouts"), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_kind_whose_template_stands_elsewhere_gets_an_entry_that_watches_it() {
+        let kind = rollout("/spec/templates/a~1b");
+        let entries = of(Configuration::Validating, &[kind], &Trust::Others);
+        let [main, own] = entries.as_slice() else {
+            panic!("{entries:?}")
+        };
+        assert!(!main.to_string().contains("rollouts"));
+        assert_eq!(own["name"], "rollouts.argoproj.io.validate.portcullis.dev");
+        assert_eq!(own["clientConfig"], shipped()["clientConfig"]);
+        assert_eq!(own["rules"][0]["resources"], json!(["rollouts"]));
+        assert_eq!(own["matchConditions"][0]["expression"], "A");
+        assert_eq!(
+            own["matchConditions"][1]["expression"],
+            r#"B || object[?"spec"][?"templates"][?"a/b"] != oldObject[?"spec"][?"templates"][?"a/b"]"#
+        );
+    }
+}

@@ -230,3 +230,33 @@ fn bytes_that_are_no_text_are_refused_at_their_place() {
         (3, "control character U+001B: is this a binary file?")
     );
 }
+
+#[test]
+fn a_list_is_taken_apart_with_the_places_of_its_items() {
+    let yaml = "kind: List\nitems:\n- a: 1\n- a: 2\n  b: 3\n";
+    let json = "{\"kind\": \"List\",\n\"items\": [\n {\"a\": 1}, {\"a\": 2,\n \"b\": 3}]}";
+    for (text, expected) in [(yaml, ["3:3", "5:3"]), (json, ["3:2", "4:7"])] {
+        let list = yaml::documents(text).next().unwrap().unwrap();
+        let items = list.into_items("items").unwrap();
+        let places =
+            [items[0].position(""), items[1].position("/b")].map(|place| place.to_string());
+        assert_eq!(places, expected);
+    }
+    let aliased = "base: &base [1, 2]\nitems: *base\n";
+    let items = yaml::documents(aliased)
+        .next()
+        .unwrap()
+        .unwrap()
+        .into_items("items")
+        .unwrap();
+    let places: Vec<_> = items.iter().map(|item| item.position("").line).collect();
+    assert_eq!(places, [2, 2]);
+    assert!(
+        yaml::documents("a: 1")
+            .next()
+            .unwrap()
+            .unwrap()
+            .into_items("items")
+            .is_none()
+    );
+}

@@ -87,7 +87,7 @@ impl<'a> Composer<'a> {
                 (event, at) => {
                     let (value, root) = self.value(event, at, 0)?;
                     self.end()?;
-                    let places = Places::Yaml(root);
+                    let places = Places::yaml(root);
                     return Ok((!value.is_null()).then_some(Document { value, places }));
                 }
             }

@@ -26,6 +26,7 @@ mod resolve;
 
 mod place;
 
+pub use place::Places;
 pub use split::{Documents, decode, documents};
 
 /// Levels of nesting that are read: serde_json's own limit, so that what is read here can be judged.
@@ -36,7 +37,8 @@ const DEPTH_LIMIT: usize = 128;
 pub struct Document {
     /// The value. Object keys keep the order of the file.
     pub value: Value,
-    places: place::Places,
+    /// Where its parts stand.
+    pub places: Places,
 }
 
 /// A place in a file, counted from 1. Columns count characters.
@@ -65,6 +67,21 @@ impl Document {
     /// that does not exist, where the nearest one above it stands.
     pub fn position(&self, pointer: &str) -> Position {
         self.places.find(&self.value, pointer)
+    }
+
+    /// The items of the sequence `key`, each as a document of its own; `None` if there is no such sequence.
+    pub fn into_items(self, key: &str) -> Option<Vec<Self>> {
+        let Self { mut value, places } = self;
+        let places = places.of_items(&value, key);
+        let Some(Value::Array(items)) = value.get_mut(key).map(Value::take) else {
+            return None;
+        };
+        let documents = items.into_iter().zip(places);
+        Some(
+            documents
+                .map(|(value, places)| Self { value, places })
+                .collect(),
+        )
     }
 }
 

@@ -6,14 +6,17 @@ use serde_json::{Value, value::RawValue};
 
 use super::Position;
 
-/// The places of a document's values.
+/// The places of a document's values. Some tens of bytes a value, so that they can be kept for later.
 #[derive(Debug)]
-pub(super) enum Places {
+pub struct Places(Kept);
+
+#[derive(Debug)]
+enum Kept {
     /// Noted while the document was composed.
     Yaml(Node),
     /// The JSON text itself, and where it begins: looked through when a place is asked for.
     Json {
-        /// The object's text.
+        /// The value's text.
         text: Box<str>,
         /// Where its first character stands.
         start: Position,
@@ -32,22 +35,27 @@ pub(super) struct Node {
 // === impl Places ===
 
 impl Places {
-    /// Those of the object that stands between two offsets of a text.
-    pub(super) fn json(text: &str, start: usize, end: usize) -> Self {
-        let object = text.get(start..end).unwrap_or_default();
-        let blank = object.len() - object.trim_start().len();
-        let start = Position::in_text(text, start + blank);
-        Self::Json {
-            text: object.trim().into(),
-            start,
-        }
+    pub(super) fn yaml(root: Node) -> Self {
+        Self(Kept::Yaml(root))
     }
 
-    /// The place of the value at `pointer`, or of the nearest one above it that exists.
-    pub(super) fn find(&self, value: &Value, pointer: &str) -> Position {
+    /// Those of the value that stands between two offsets of a text.
+    pub(super) fn json(text: &str, start: usize, end: usize) -> Self {
+        let value = text.get(start..end).unwrap_or_default();
+        let blank = value.len() - value.trim_start().len();
+        let start = Position::in_text(text, start + blank);
+        Self(Kept::Json {
+            text: value.trim().into(),
+            start,
+        })
+    }
+
+    /// The place of the value at `pointer` (RFC 6901) of `value`, whose places these are, or of the nearest one above
+    /// it that exists.
+    pub fn find(&self, value: &Value, pointer: &str) -> Position {
         let mut tokens = pointer.split('/').skip(1).map(unescape);
-        match self {
-            Self::Yaml(root) => {
+        match &self.0 {
+            Kept::Yaml(root) => {
                 let mut here = (value, root);
                 while let Some(below) = tokens.next().and_then(|token| here.1.below(here.0, &token))
                 {
@@ -55,17 +63,45 @@ impl Places {
                 }
                 here.1.at
             }
-            Self::Json { text, start } => {
+            Kept::Json { text, start } => {
                 let mut here = &**text;
                 while let Some(below) = tokens.next().and_then(|token| member(here, &token)) {
                     here = below;
                 }
-                // `here` is a part of `text`, so their addresses tell how far into it.
-                let offset = here.as_ptr().addr() - text.as_ptr().addr();
-                start.plus(Position::in_text(text, offset))
+                start.plus(Position::in_text(text, offset(text, here)))
             }
         }
     }
+
+    /// Those of each item of the sequence `key` of `value`.
+    pub(super) fn of_items(self, value: &Value, key: &str) -> Vec<Self> {
+        match self.0 {
+            Kept::Yaml(root) => root.take(value, key).into_iter().map(Self::yaml).collect(),
+            Kept::Json { text, start } => {
+                let items = member(&text, key).and_then(|items| serde_json::from_str(items).ok());
+                let items: Vec<&RawValue> = items.unwrap_or_default();
+                // From item to item, since counting lines from the top for each would take the square of the time.
+                let mut here = start;
+                let mut counted = 0;
+                let place = |item: &RawValue| {
+                    let begin = offset(&text, item.get());
+                    let between = text.get(counted..begin).unwrap_or_default();
+                    here = here.plus(Position::in_text(between, between.len()));
+                    counted = begin;
+                    Self(Kept::Json {
+                        text: item.get().into(),
+                        start: here,
+                    })
+                };
+                items.into_iter().map(place).collect()
+            }
+        }
+    }
+}
+
+/// How many bytes into `text` its part `part` begins.
+fn offset(text: &str, part: &str) -> usize {
+    part.as_ptr().addr() - text.as_ptr().addr()
 }
 
 /// The text of the member or item `token` of a JSON text.
@@ -101,5 +137,22 @@ impl Node {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return None,
         };
         Some((value, self.children.get(index)?))
+    }
+
+    /// The places of the items of the sequence `key`.
+    fn take(mut self, value: &Value, key: &str) -> Vec<Self> {
+        let members = value.as_object().into_iter().flatten();
+        let mut places = members.zip(&mut self.children);
+        let Some(((_, items), place)) = places.find(|((name, _), _)| *name == key) else {
+            return Vec::new();
+        };
+        let at = place.at;
+        let mut children = std::mem::take(&mut place.children);
+        // An alias brought them in: there are none, and all stand where the alias does.
+        children.resize_with(items.as_array().map_or(0, Vec::len), || Self {
+            at,
+            children: Vec::new(),
+        });
+        children
     }
 }

@@ -24,4 +24,8 @@ mod request;
 /// Live answers.
 pub mod live;
 
+/// Answers from given documents.
+pub mod files;
+
+pub use files::Files;
 pub use live::Live;

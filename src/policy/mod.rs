@@ -22,6 +22,9 @@ pub mod settings;
 /// What a rule sees, and where it puts its findings and questions.
 mod context;
 
+/// Amounts of CPU and memory, read and compared as the API server does it.
+pub mod quantity;
+
 /// The rules, one file a family.
 pub mod rules;
 

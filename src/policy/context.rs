@@ -3,13 +3,27 @@
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use super::{
-    facts::{Answer, Known, Namespace, Query, Unknown},
+    budget::PodBudget,
+    facts::{Answer, Known, LimitRange, Namespace, Query, Unknown},
     finding::{Finding, Fix, Level},
     rules::RuleId,
     settings::Settings,
     template::Site,
     workload::Workload,
 };
+
+/// Looks facts up, and notes the questions that have no answer yet.
+pub(super) struct Inquiry<'a> {
+    known: &'a dyn Known,
+    questions: BTreeSet<Query<'static>>,
+}
+
+/// What is known of the workload's namespace.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    namespace: Option<Arc<Answer>>,
+    ranges: Option<Arc<Answer>>,
+}
 
 /// What a rule sees, and where it puts its findings and questions.
 #[expect(
@@ -21,45 +35,27 @@ pub struct Context<'a> {
     pub workload: &'a Workload<'a>,
     /// The settings in force.
     pub settings: &'a Settings,
-    known: &'a dyn Known,
-    namespace: Option<Arc<Answer>>,
-    questions: BTreeSet<Query<'static>>,
+    /// What its pods will ask for.
+    pub budget: &'a PodBudget<'a>,
+    /// The LimitRanges of its namespace; `None` where they could not be read.
+    pub ranges: Option<&'a [LimitRange]>,
+    surroundings: &'a Surroundings,
+    inquiry: Inquiry<'a>,
     findings: Vec<Finding>,
 }
 
-// === impl Context ===
+// === impl Inquiry ===
 
-impl<'a> Context<'a> {
-    pub(super) fn new(
-        workload: &'a Workload<'a>,
-        known: &'a dyn Known,
-        settings: &'a Settings,
-    ) -> Self {
-        let mut context = Self {
-            workload,
-            settings,
+impl<'a> Inquiry<'a> {
+    pub(super) fn new(known: &'a dyn Known) -> Self {
+        Self {
             known,
-            namespace: None,
             questions: BTreeSet::new(),
-            findings: Vec::new(),
-        };
-        context.namespace = context.ask(Query::Namespace {
-            name: Cow::Borrowed(workload.namespace),
-        });
-        context
-    }
-
-    /// Findings, if all that was asked is known; otherwise the questions.
-    pub(super) fn into_findings(self) -> Result<Vec<Finding>, Vec<Query<'static>>> {
-        if self.questions.is_empty() {
-            return Ok(self.findings);
         }
-        Err(self.questions.into_iter().collect())
     }
 
-    /// The answer to `query`. `None` when it is not known yet: the question is noted, the rule leaves this point and goes
-    /// on with the next, and will be called again with the answer.
-    pub fn ask(&mut self, query: Query<'_>) -> Option<Arc<Answer>> {
+    /// The answer to `query`; `None` when it is not known yet.
+    pub(super) fn ask(&mut self, query: Query<'_>) -> Option<Arc<Answer>> {
         let answer = self.known.get(&query);
         if answer.is_none() {
             self.questions.insert(query.into_owned());
@@ -67,23 +63,102 @@ impl<'a> Context<'a> {
         answer
     }
 
-    /// What the workload's namespace says of itself; `None` where it is not known (yet).
-    pub fn namespace(&self) -> Option<&Namespace> {
+    /// `Err` with all that was asked in vain.
+    pub(super) fn settle(self) -> Result<(), Vec<Query<'static>>> {
+        if self.questions.is_empty() {
+            Ok(())
+        } else {
+            Err(self.questions.into_iter().collect())
+        }
+    }
+}
+
+// === impl Surroundings ===
+
+impl Surroundings {
+    pub(super) fn ask(inquiry: &mut Inquiry<'_>, namespace: &str) -> Self {
+        Self {
+            namespace: inquiry.ask(Query::Namespace {
+                name: Cow::Borrowed(namespace),
+            }),
+            ranges: inquiry.ask(Query::LimitRanges {
+                namespace: Cow::Borrowed(namespace),
+            }),
+        }
+    }
+
+    /// What the namespace says of itself; `None` where that is not known (yet).
+    pub(super) fn namespace(&self) -> Option<&Namespace> {
         match self.namespace.as_deref() {
             Some(Answer::Namespace(namespace)) => Some(namespace),
             _ => None,
         }
     }
 
+    /// Its LimitRanges; `None` where they could not be read.
+    pub(super) fn ranges(&self) -> Option<&[LimitRange]> {
+        match self.ranges.as_deref() {
+            Some(Answer::LimitRanges(ranges)) => Some(ranges),
+            Some(Answer::Unknown(unknown)) if unknown.is_failure() => None,
+            _ => Some(&[]),
+        }
+    }
+
+    /// Why the labels of the namespace could not be read, if they could not.
+    pub(super) fn unreadable(&self) -> Option<&Unknown> {
+        match self.namespace.as_deref() {
+            Some(Answer::Unknown(unknown)) if unknown.is_failure() => Some(unknown),
+            _ => None,
+        }
+    }
+}
+
+// === impl Context ===
+
+impl<'a> Context<'a> {
+    pub(super) fn new(
+        workload: &'a Workload<'a>,
+        settings: &'a Settings,
+        budget: &'a PodBudget<'a>,
+        surroundings: &'a Surroundings,
+        inquiry: Inquiry<'a>,
+    ) -> Self {
+        let ranges = surroundings.ranges();
+        Self {
+            workload,
+            settings,
+            budget,
+            ranges,
+            surroundings,
+            inquiry,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Findings, if all that was asked is known; otherwise the questions.
+    pub(super) fn into_findings(self) -> Result<Vec<Finding>, Vec<Query<'static>>> {
+        self.inquiry.settle().map(|()| self.findings)
+    }
+
+    /// The answer to `query`. `None` when it is not known yet: the question is noted, the rule leaves this point and goes
+    /// on with the next, and will be called again with the answer.
+    pub fn ask(&mut self, query: Query<'_>) -> Option<Arc<Answer>> {
+        self.inquiry.ask(query)
+    }
+
+    /// What the workload's namespace says of itself; `None` where it is not known (yet).
+    pub fn namespace(&self) -> Option<&'a Namespace> {
+        self.surroundings.namespace()
+    }
+
     /// The level of `rule` here: the lower of the rule's own and the namespace's.
     pub fn level(&self, rule: RuleId) -> Level {
-        let enforced = match self.namespace.as_deref() {
-            // Perhaps it is labelled `warn`: who can't read the label must not deny.
-            Some(Answer::Unknown(Unknown::Deadline | Unknown::Refused(_))) => Level::Warn,
-            _ => self
-                .namespace()
+        let enforced = if self.surroundings.unreadable().is_some() {
+            Level::Warn // perhaps it is labelled so: who can't read the label must not deny
+        } else {
+            self.namespace()
                 .and_then(Namespace::enforce)
-                .unwrap_or(self.settings.enforce),
+                .unwrap_or(self.settings.enforce)
         };
         self.settings.level(rule).min(enforced)
     }

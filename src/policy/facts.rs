@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
+    fmt,
     hash::BuildHasher,
     sync::Arc,
 };
@@ -183,6 +184,38 @@ impl Query<'_> {
                 kind: Cow::Owned(kind.into_owned()),
                 name: own(name),
             },
+        }
+    }
+}
+
+// === impl Unknown ===
+
+impl Unknown {
+    /// The cluster was asked and did not say. Otherwise the caller chose to judge without that knowledge.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Deadline | Self::Refused(_) => true,
+            Self::NotAmongFiles | Self::Elsewhere { .. } | Self::NotAsked => false,
+        }
+    }
+}
+
+impl fmt::Display for Unknown {
+    /// As it ends a sentence: `the API server did not answer in time`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deadline => f.write_str("the API server did not answer in time"),
+            Self::Refused(status) => write!(f, "the API server answered: {status}"),
+            Self::NotAmongFiles => {
+                f.write_str("it is not among the given files, but may be in the cluster")
+            }
+            Self::Elsewhere { namespace, file } => {
+                write!(
+                    f,
+                    "among the given files it is only in namespace \"{namespace}\" ({file})"
+                )
+            }
+            Self::NotAsked => f.write_str("it was not looked up"),
         }
     }
 }

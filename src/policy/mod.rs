@@ -25,14 +25,21 @@ mod context;
 /// Amounts of CPU and memory, read and compared as the API server does it.
 pub mod quantity;
 
+/// What a pod will ask for once the API server has defaulted it.
+pub mod budget;
+
+/// Why LimitRanger, or the API server itself, would refuse a pod of this budget.
+pub mod conflict;
+
 /// The rules, one file a family.
 pub mod rules;
 
 /// Findings weighed into a decision and the text a person reads.
 pub mod verdict;
 
+use budget::PodBudget;
+use context::{Context, Inquiry, Surroundings};
 use facts::{Known, Query};
-use rules::Context;
 use settings::Settings;
 use verdict::Verdict;
 use workload::Workload;
@@ -65,7 +72,11 @@ pub fn judge(
     known: &dyn Known,
     settings: &Settings,
 ) -> Judgement {
-    let mut context = Context::new(workload, known, settings);
+    let mut inquiry = Inquiry::new(known);
+    let surroundings = Surroundings::ask(&mut inquiry, workload.namespace);
+    let ranges = surroundings.ranges().unwrap_or_default();
+    let budget = PodBudget::defaulted(&workload.template, ranges);
+    let mut context = Context::new(workload, settings, &budget, &surroundings, inquiry);
     for rule in rules::RULES {
         rule.check(&mut context);
     }

@@ -35,9 +35,7 @@ pub enum Invalid {
     #[error("it does not begin with a number")]
     Number,
     /// What follows the number is no suffix.
-    #[error(
-        "its suffix is none of n, u, m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei, e3 (an exponent)"
-    )]
+    #[error("its suffix is unknown; CPU takes m, memory takes Ki, Mi, Gi, Ti or k, M, G, T")]
     Suffix,
 }
 
@@ -72,14 +70,14 @@ impl Quantity {
         if text.is_empty() {
             return Err(Invalid::Empty);
         }
-        let (number, suffix) = Number::parse(text)?;
+        let (mut number, suffix) = Number::parse(text)?;
         let (style, power_of_ten, power_of_two) = parse_suffix(suffix)?;
+        number.double(power_of_two);
         let exponent = number
             .exponent
             .saturating_add(power_of_ten)
             .saturating_add(3);
-        let scaled = number.mantissa.saturating_mul(1 << power_of_two);
-        let mut milli = scale(scaled, exponent, number.truncated);
+        let mut milli = scale(number.mantissa, exponent, number.truncated);
         if style == Style::Binary {
             milli = milli.min(BINARY_CAP * 1000);
         }
@@ -87,6 +85,18 @@ impl Quantity {
             milli: if number.negative { -milli } else { milli },
             style,
         })
+    }
+
+    /// This many mebibytes.
+    pub const fn from_mebibytes(mebibytes: u32) -> Self {
+        #[expect(
+            clippy::as_conversions,
+            reason = "u32 to i128 loses nothing; `From` is not const"
+        )]
+        Self {
+            milli: ((mebibytes as i128) << 20) * 1000,
+            style: Style::Binary,
+        }
     }
 
     /// This many thousandths of one.
@@ -105,6 +115,23 @@ impl Quantity {
     /// It is nothing, which Kubernetes reads as not set.
     pub const fn is_zero(self) -> bool {
         self.milli == 0
+    }
+
+    /// This one over a `ratio`, rounded up, so that this one is at most so many times the result.
+    #[must_use]
+    pub fn divided_by(self, ratio: Self) -> Self {
+        let (amount, ratio) = (self.milli.saturating_mul(1000), ratio.milli.max(1));
+        let milli = amount / ratio + i128::from(amount % ratio > 0);
+        // Bytes have no thousandths worth writing.
+        let milli = if self.style == Style::Binary {
+            milli.saturating_add(999) / 1000 * 1000
+        } else {
+            milli
+        };
+        Self {
+            milli,
+            style: self.style,
+        }
     }
 
     /// Both together, written as this one is (or as the other, if this is zero).
@@ -314,6 +341,7 @@ mod tests {
             ("1Ei", (1 << 60) * 1_000),
             ("1e3", 1_000_000),
             ("1E3", 1_000_000),
+            ("1.00000000000000000000000000000Gi", (1 << 30) * 1_000),
             ("12e-1", 1_200),
             ("1e+2", 100_000),
             (" 1 ", 1_000),

@@ -1,17 +1,23 @@
 //! What the rules' tests share: facts to hand, and one call from JSON to verdict.
 
-use std::{collections::HashMap, ops::Deref, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Deref,
+    sync::Arc,
+};
 
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
     Judgement, Request,
-    facts::{Answer, Known, Namespace, Query},
+    facts::{Answer, Known, LimitRange, Namespace, Query},
+    finding::Finding,
     judge,
     settings::Settings,
     verdict::Verdict,
     workload::{KINDS, Malformed, Workload, WorkloadKind},
 };
+use crate::yaml::documents;
 
 /// The namespace that test objects stand in.
 pub(crate) const NAMESPACE: &str = "shop";
@@ -45,6 +51,61 @@ pub(crate) fn container(fields: impl Into<Value>) -> Value {
         container.extend(fields);
     }
     container
+}
+
+/// An item of a LimitRange named `bounds`, as `spec.limits` would write it; of type Container unless it says so.
+pub(crate) fn limit_range(item: &Value) -> LimitRange {
+    let amounts = |field: &str| {
+        let Some(amounts) = item[field].as_object() else {
+            return BTreeMap::new();
+        };
+        amounts
+            .iter()
+            .map(|(name, value)| (name.as_str().into(), value.as_str().unwrap().into()))
+            .collect()
+    };
+    LimitRange {
+        name: "bounds".into(),
+        pod: item["type"] == "Pod",
+        default: amounts("default"),
+        default_request: amounts("defaultRequest"),
+        min: amounts("min"),
+        max: amounts("max"),
+        max_limit_request_ratio: amounts("maxLimitRequestRatio"),
+    }
+}
+
+/// Pastes a finding's fix where it says it belongs, as a person would: what is there already stays.
+pub(crate) fn mend(object: &mut Value, finding: &Finding) {
+    let fix = finding.fix.as_ref().expect("a fix");
+    let yaml = documents(&fix.yaml)
+        .next()
+        .expect("a document")
+        .expect("YAML")
+        .value;
+    let target = fix.at.split('.').fold(object, |below, step| {
+        let Some((field, name)) = step.split_once("[name=") else {
+            return &mut below[step];
+        };
+        let items = below[field].as_array_mut().expect("a list");
+        let name = name.trim_end_matches(']');
+        items
+            .iter_mut()
+            .find(|item| item["name"] == name)
+            .expect("an item of that name")
+    });
+    merge(target, yaml);
+}
+
+fn merge(target: &mut Value, fix: Value) {
+    match (target, fix) {
+        (Value::Object(fields), Value::Object(fix)) => {
+            for (key, value) in fix {
+                merge(fields.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (target, fix) => *target = fix,
+    }
 }
 
 /// The row of [`KINDS`] that an object's `apiVersion` and `kind` name.

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::policy::template::{Metadata, Scalar, Template, Text};
+use crate::policy::template::{Metadata, Scalar, Template, Text, value::maps};
 
 /// A kind that is judged: one row of [`KINDS`], or one that `settings.workloads` adds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,7 +90,12 @@ pub struct Rollout<'a> {
 
 /// `strategy` or `updateStrategy`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Strategy<'a> {
     /// `type`.
     #[serde(rename = "type")]
@@ -101,7 +106,12 @@ pub struct Strategy<'a> {
 
 /// `rollingUpdate` of a strategy.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct RollingUpdate<'a> {
     /// `maxUnavailable`: a number or a percentage, as written.
     pub max_unavailable: Option<Scalar<'a>>,
@@ -133,6 +143,10 @@ struct Descend<'p, 'a> {
     /// What is left of the pointer to the template, beginning with `/`.
     pointer: &'p str,
     depth: usize,
+}
+
+maps! {
+    RollingUpdate, Strategy
 }
 
 // === impl WorkloadKind ===

@@ -6,8 +6,11 @@ mod probes;
 /// The ports that probes and hooks ask.
 mod probe_port;
 
-/// Requests and limits.
+/// Requests and limits: that they are set.
 mod resources;
+
+/// Requests and limits: that they agree with each other and with LimitRanges.
+mod limit_range;
 
 /// Text that goes into YAML to paste.
 mod yaml;
@@ -72,7 +75,11 @@ rules! {
     LivenessProbe "liveness-probe" => probes::LIVENESS_PROBE,
     ProbePort "probe-port" => probe_port::PROBE_PORT,
     ProbeDistinct "probe-distinct" => probes::PROBE_DISTINCT,
+    CpuRequest "cpu-request" => resources::CPU_REQUEST,
+    MemoryRequest "memory-request" => resources::MEMORY_REQUEST,
     MemoryLimit "memory-limit" => resources::MEMORY_LIMIT,
+    CpuLimit "cpu-limit" => resources::CPU_LIMIT,
+    LimitRange "limit-range" => limit_range::LIMIT_RANGE,
 }
 
 // === impl Rule ===

@@ -2,11 +2,16 @@
 
 use serde::Deserialize;
 
-use super::value::{List, Map, Scalar, Text};
+use super::value::{List, Map, Scalar, Text, maps};
 
 /// A container, or an init container.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Container<'a> {
     /// `name`.
     pub name: Option<Text<'a>>,
@@ -32,7 +37,12 @@ pub struct Container<'a> {
 
 /// One of `env`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct EnvVar<'a> {
     /// `name`.
     pub name: Option<Text<'a>>,
@@ -44,7 +54,12 @@ pub struct EnvVar<'a> {
 
 /// `valueFrom` of an env entry.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct EnvSource<'a> {
     /// `secretKeyRef`.
     pub secret_key_ref: Option<KeySelector<'a>>,
@@ -58,7 +73,12 @@ pub struct EnvSource<'a> {
 
 /// One key of a Secret or ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct KeySelector<'a> {
     /// `name` of the object.
     pub name: Option<Text<'a>>,
@@ -70,7 +90,12 @@ pub struct KeySelector<'a> {
 
 /// A field of the pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct FieldSelector<'a> {
     /// `fieldPath`.
     pub field_path: Option<Text<'a>>,
@@ -78,7 +103,12 @@ pub struct FieldSelector<'a> {
 
 /// A resource of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct ResourceSelector<'a> {
     /// `containerName`; absent means the container itself.
     pub container_name: Option<Text<'a>>,
@@ -88,7 +118,12 @@ pub struct ResourceSelector<'a> {
 
 /// One of `envFrom`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct EnvFrom<'a> {
     /// `prefix` put before every key.
     pub prefix: Option<Text<'a>>,
@@ -100,7 +135,12 @@ pub struct EnvFrom<'a> {
 
 /// A whole Secret or ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct ObjectSelector<'a> {
     /// `name`.
     pub name: Option<Text<'a>>,
@@ -110,7 +150,12 @@ pub struct ObjectSelector<'a> {
 
 /// One of `ports`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct ContainerPort<'a> {
     /// `name`.
     pub name: Option<Text<'a>>,
@@ -122,7 +167,12 @@ pub struct ContainerPort<'a> {
 
 /// A probe. Two that are equal ask the very same question at the very same pace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Probe<'a> {
     /// `httpGet`.
     pub http_get: Option<HttpGet<'a>>,
@@ -177,7 +227,12 @@ pub enum Handler<'p, 'a> {
 
 /// `httpGet` of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct HttpGet<'a> {
     /// `host`; absent means the pod's address.
     pub host: Option<Text<'a>>,
@@ -193,7 +248,12 @@ pub struct HttpGet<'a> {
 
 /// One of `httpHeaders`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct HttpHeader<'a> {
     /// `name`.
     pub name: Option<Text<'a>>,
@@ -203,7 +263,12 @@ pub struct HttpHeader<'a> {
 
 /// `tcpSocket` of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct TcpSocket<'a> {
     /// `host`; absent means the pod's address.
     pub host: Option<Text<'a>>,
@@ -213,7 +278,12 @@ pub struct TcpSocket<'a> {
 
 /// `grpc` of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Grpc<'a> {
     /// `port`, always a number.
     pub port: Option<i32>,
@@ -223,7 +293,12 @@ pub struct Grpc<'a> {
 
 /// `exec` of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Exec<'a> {
     /// `command` and its arguments.
     pub command: List<Text<'a>>,
@@ -241,12 +316,21 @@ pub enum Port<'a> {
 
 /// `resources` of a container or of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Resources<'a> {
     /// `limits`, by resource name, as written.
     pub limits: Map<'a, Scalar<'a>>,
     /// `requests`, likewise.
     pub requests: Map<'a, Scalar<'a>>,
+}
+
+maps! {
+    Container, EnvVar, EnvSource, KeySelector, FieldSelector, ResourceSelector, EnvFrom, ObjectSelector, ContainerPort, Probe, HttpGet, HttpHeader, TcpSocket, Grpc, Exec, Resources
 }
 
 // === impl Container ===

@@ -12,18 +12,26 @@ pub mod container;
 /// Volumes, as far as they refer to something.
 pub mod volume;
 
+use std::fmt;
+
 use serde::Deserialize;
 
 pub use container::{
     Container, ContainerPort, EnvFrom, EnvSource, EnvVar, Handler, KeySelector, Port, Probe,
     Resources,
 };
+use value::maps;
 pub use value::{List, Map, Scalar, Text};
 pub use volume::{ConfigMapVolume, KeyToPath, Projected, Projection, SecretVolume, Volume};
 
 /// `metadata`, of an object or of a pod template.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Metadata<'a> {
     /// `name`.
     pub name: Option<Text<'a>>,
@@ -39,7 +47,12 @@ pub struct Metadata<'a> {
 
 /// A pod template, or a Pod.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Template<'a> {
     /// `metadata`, where it is given.
     pub metadata: Option<Metadata<'a>>,
@@ -49,7 +62,12 @@ pub struct Template<'a> {
 
 /// `spec` of a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct PodSpec<'a> {
     /// `containers`.
     pub containers: List<Container<'a>>,
@@ -71,7 +89,12 @@ pub struct PodSpec<'a> {
 
 /// A reference to an object of the pod's namespace, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct LocalReference<'a> {
     /// `name`.
     pub name: Option<Text<'a>>,
@@ -99,6 +122,10 @@ pub struct Site<'t, 'a> {
     pub index: usize,
     /// The container.
     pub container: &'t Container<'a>,
+}
+
+maps! {
+    Metadata, Template, PodSpec, LocalReference
 }
 
 // === impl Template ===
@@ -159,5 +186,17 @@ impl<'t> Site<'t, '_> {
     /// It lives as long as the pod, so it is asked for probes.
     pub fn is_long_running(&self) -> bool {
         self.role != Role::Init
+    }
+}
+
+impl fmt::Display for Site<'_, '_> {
+    /// As it stands in a sentence: `init container "migrate"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = match self.role {
+            Role::App => "container",
+            Role::Sidecar => "sidecar",
+            Role::Init => "init container",
+        };
+        write!(f, "{role} \"{}\"", self.name())
     }
 }

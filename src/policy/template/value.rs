@@ -31,6 +31,24 @@ pub struct List<T>(Vec<Option<T>>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Map<'a, V>(Vec<(Text<'a>, V)>);
 
+/// Lets a derived struct be read from a map only. What serde derives would take a list for one too, field by field,
+/// where the API server answers with an error.
+pub(crate) struct OnlyMap<T>(pub(crate) T);
+
+/// Implements `Deserialize` through [`OnlyMap`] for structs that derive it with `remote = "Self"`.
+macro_rules! maps {
+    ($($name:ident),+ $(,)?) => {$(
+        impl<'de: 'a, 'a> serde::Deserialize<'de> for $name<'a> {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                // The derived function: an inherent one wins over the trait's.
+                $name::deserialize($crate::policy::template::value::OnlyMap(deserializer))
+            }
+        }
+    )+};
+}
+
+pub(crate) use maps;
+
 // === impl Text ===
 
 impl Text<'_> {
@@ -228,5 +246,32 @@ impl<'de: 'a, 'a, V: Deserialize<'de>> Deserialize<'de> for Map<'a, V> {
         }
 
         deserializer.deserialize_any(Entries(PhantomData)).map(Self)
+    }
+}
+
+// === impl OnlyMap ===
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for OnlyMap<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(OnlyMap(visitor))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for OnlyMap<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(map)
     }
 }

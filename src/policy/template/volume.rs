@@ -2,11 +2,16 @@
 
 use serde::Deserialize;
 
-use super::value::{List, Text};
+use super::value::{List, Text, maps};
 
 /// One of `volumes`. Kinds that refer to nothing we look up (`emptyDir`, `csi`, `hostPath` ...) are left alone.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Volume<'a> {
     /// `name`.
     pub name: Option<Text<'a>>,
@@ -20,7 +25,12 @@ pub struct Volume<'a> {
 
 /// A Secret mounted as files.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct SecretVolume<'a> {
     /// `secretName` (here, and only here, the field is not `name`).
     pub secret_name: Option<Text<'a>>,
@@ -32,7 +42,12 @@ pub struct SecretVolume<'a> {
 
 /// A ConfigMap mounted as files, or a Secret or ConfigMap inside a projected volume.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct ConfigMapVolume<'a> {
     /// `name`.
     pub name: Option<Text<'a>>,
@@ -44,7 +59,12 @@ pub struct ConfigMapVolume<'a> {
 
 /// Several sources in one volume.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Projected<'a> {
     /// `sources`.
     pub sources: List<Projection<'a>>,
@@ -52,7 +72,12 @@ pub struct Projected<'a> {
 
 /// One source of a projected volume.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct Projection<'a> {
     /// `secret`; its object is given by `name`.
     pub secret: Option<ConfigMapVolume<'a>>,
@@ -62,8 +87,17 @@ pub struct Projection<'a> {
 
 /// One of `items`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
 pub struct KeyToPath<'a> {
     /// `key` that must exist.
     pub key: Option<Text<'a>>,
+}
+
+maps! {
+    Volume, SecretVolume, ConfigMapVolume, Projected, Projection, KeyToPath
 }

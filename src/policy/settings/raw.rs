@@ -1,0 +1,397 @@
+//! The settings file as it is written, and its validation.
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde_json::{Number, Value};
+use serde_path_to_error::Segment;
+
+use super::{ExpectedSecret, Glob, Invalid, Patches, RequiredEnv, Settings};
+use crate::policy::{
+    finding::Level,
+    quantity::Quantity,
+    rules::RuleId,
+    workload::{KINDS, WorkloadKind},
+};
+
+/// Settings of Portcullis. Every field may be left out.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(title = "Portcullis settings")]
+pub(super) struct File {
+    /// Level for namespaces without the label portcullis.dev/enforce. Default: deny.
+    enforce: Option<Level>,
+    /// Levels and patches by rule.
+    #[schemars(schema_with = "rules_schema")]
+    rules: Option<BTreeMap<String, RuleSettings>>,
+    /// Env names that every workload of some namespaces must set.
+    required_env: Option<Vec<RawRequiredEnv>>,
+    /// Pairs of namespaces that hold the same workloads, for the rule env-parity.
+    twins: Option<Vec<[String; 2]>>,
+    /// Secrets that something else will make: never looked up.
+    expected_secrets: Option<Vec<RawExpectedSecret>>,
+    /// Who is warned, never refused: restore tools, operators that make pods themselves, the people on call.
+    warn_only_users: Option<WarnOnlyUsers>,
+    /// Further kinds with a pod template.
+    workloads: Option<Vec<RawWorkload>>,
+}
+
+/// What is set for one rule.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct RuleSettings {
+    /// Its level; the default is in the table of rules.
+    level: Option<Level>,
+    /// What to patch into pods of namespaces labelled portcullis.dev/patch: enabled. For readiness-probe true or false, for
+    /// requests and limits a quantity such as 256Mi.
+    patch: Option<Patch>,
+}
+
+/// The value of `patch`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Patch {
+    Switch(bool),
+    Number(Number),
+    Quantity(String),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RequiredEnv")]
+struct RawRequiredEnv {
+    /// Namespaces, with * and ?.
+    namespaces: Vec<String>,
+    /// Env names.
+    env: Vec<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ExpectedSecret")]
+struct RawExpectedSecret {
+    /// Namespace, with * and ?.
+    namespace: String,
+    /// Name of the Secret, with * and ?.
+    name: String,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct WarnOnlyUsers {
+    /// User names, exactly: system:serviceaccount:velero:velero.
+    users: Vec<String>,
+    /// Group names, exactly.
+    groups: Vec<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Workload")]
+struct RawWorkload {
+    /// API group: argoproj.io.
+    group: String,
+    /// API version without the group: v1alpha1.
+    version: String,
+    /// Kind: Rollout.
+    kind: String,
+    /// Plural resource name: rollouts.
+    resource: String,
+    /// JSON pointer to the pod template: /spec/template.
+    template: String,
+}
+
+/// Groups that hold everybody: in `warnOnlyUsers` they would switch every denial off.
+const EVERYBODY: [&str; 2] = ["system:authenticated", "system:serviceaccounts"];
+
+// === impl File ===
+
+impl File {
+    pub(super) fn read(value: Value) -> Result<Self, Invalid> {
+        if value.is_array() {
+            return Err(Invalid::new("", "must be a map of fields, not a list"));
+        }
+        serde_path_to_error::deserialize::<_, Option<Self>>(value)
+            .map(Option::unwrap_or_default)
+            .map_err(|error| {
+                let mut pointer = String::new();
+                for segment in error.path() {
+                    match segment {
+                        Segment::Map { key } => {
+                            pointer.push('/');
+                            pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+                        }
+                        Segment::Seq { index } => {
+                            pointer.push('/');
+                            pointer.push_str(&index.to_string());
+                        }
+                        Segment::Enum { .. } | Segment::Unknown => {}
+                    }
+                }
+                let reason = match error.inner().to_string() {
+                    // serde's words for the untagged `patch`
+                    reason if reason.contains("untagged enum Patch") => {
+                        String::from("must be a quantity such as 256Mi, or true or false")
+                    }
+                    reason => reason,
+                };
+                Invalid::new(pointer, reason)
+            })
+    }
+
+    pub(super) fn schema() -> Value {
+        schemars::schema_for!(Self).to_value()
+    }
+
+    pub(super) fn validate(self) -> Result<Settings, Invalid> {
+        let Self {
+            enforce,
+            rules,
+            required_env,
+            twins,
+            expected_secrets,
+            warn_only_users,
+            workloads,
+        } = self;
+        let mut settings = Settings::default();
+        settings.enforce = enforce.unwrap_or(settings.enforce);
+        for (name, rule) in rules.unwrap_or_default() {
+            apply_rule(&mut settings, &name, &rule)?;
+        }
+        check_patches(&settings.patches)?;
+        settings.required_env = each(required_env, "/requiredEnv", RawRequiredEnv::validate)?;
+        settings.twins = each(twins, "/twins", validate_twins)?;
+        settings.expected_secrets = each(expected_secrets, "/expectedSecrets", |secret, at| {
+            Ok(ExpectedSecret {
+                namespace: Glob::parse(&secret.namespace, format!("{at}/namespace"))?,
+                name: Glob::parse(&secret.name, format!("{at}/name"))?,
+            })
+        })?;
+        let WarnOnlyUsers { users, groups } = warn_only_users.unwrap_or_default();
+        settings.warn_only_users = each(Some(users), "/warnOnlyUsers/users", validate_principal)?;
+        settings.warn_only_groups =
+            each(Some(groups), "/warnOnlyUsers/groups", validate_principal)?;
+        settings.workloads = each(workloads, "/workloads", RawWorkload::validate)?;
+        Ok(settings)
+    }
+}
+
+// === impl RawRequiredEnv ===
+
+impl RawRequiredEnv {
+    fn validate(self, at: &str) -> Result<RequiredEnv, Invalid> {
+        let at_env = format!("{at}/env");
+        for (field, list) in [("namespaces", &self.namespaces), ("env", &self.env)] {
+            if list.is_empty() {
+                return Err(Invalid::new(
+                    format!("{at}/{field}"),
+                    "must name at least one",
+                ));
+            }
+        }
+        Ok(RequiredEnv {
+            namespaces: each(
+                Some(self.namespaces),
+                &format!("{at}/namespaces"),
+                |pattern, at| Glob::parse(&pattern, at),
+            )?,
+            env: each(Some(self.env), &at_env, |name, at| {
+                if name.is_empty() || name.contains('=') {
+                    return Err(Invalid::new(
+                        at,
+                        "must be an env name, not empty and without =",
+                    ));
+                }
+                Ok(name)
+            })?,
+        })
+    }
+}
+
+// === impl RawWorkload ===
+
+impl RawWorkload {
+    fn validate(self, at: &str) -> Result<WorkloadKind, Invalid> {
+        let Self {
+            group,
+            version,
+            kind,
+            resource,
+            template,
+        } = self;
+        let invalid =
+            |field: &str, reason: &str| Err(Invalid::new(format!("{at}/{field}"), reason));
+        let is_name = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic())
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+        };
+        for (field, name) in [("group", &group), ("version", &version), ("kind", &kind)] {
+            if !is_name(name) {
+                return invalid(field, "must be a name of letters, digits, - and .");
+            }
+        }
+        if !is_name(&resource) || resource.contains(|c: char| c.is_ascii_uppercase()) {
+            return invalid(
+                "resource",
+                "must be the plural in lower case, such as rollouts",
+            );
+        }
+        let tokens = template.strip_prefix('/').unwrap_or_default();
+        if tokens.split('/').any(str::is_empty) {
+            return invalid("template", "must be a JSON pointer, such as /spec/template");
+        }
+        if KINDS
+            .iter()
+            .any(|row| row.group == group && row.kind == kind)
+        {
+            return invalid("kind", "is judged anyway: leave it out");
+        }
+        Ok(WorkloadKind {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+            resource: resource.into(),
+            template: template.into(),
+            update: true,
+            batch: false,
+        })
+    }
+}
+
+/// Validates every item, each with its own JSON pointer.
+fn each<T, V>(
+    items: Option<Vec<T>>,
+    at: &str,
+    mut validate: impl FnMut(T, &str) -> Result<V, Invalid>,
+) -> Result<Vec<V>, Invalid> {
+    let items = items.unwrap_or_default().into_iter().enumerate();
+    items
+        .map(|(index, item)| validate(item, &format!("{at}/{index}")))
+        .collect()
+}
+
+fn apply_rule(settings: &mut Settings, name: &str, rule: &RuleSettings) -> Result<(), Invalid> {
+    let at = format!("/rules/{}", name.replace('~', "~0").replace('/', "~1"));
+    let Some(id) = RuleId::parse(name) else {
+        let all = RuleId::ALL.map(RuleId::as_str).join(", ");
+        return Err(Invalid::new(at, format!("no such rule; there are {all}")));
+    };
+    if let (Some(level), Some(slot)) = (rule.level, settings.levels.get_mut(id.index())) {
+        *slot = level;
+    }
+    let at = format!("{at}/patch");
+    match (PatchSlot::of(id, &mut settings.patches), &rule.patch) {
+        (_, None) | (PatchSlot::None | PatchSlot::Amount(_), Some(Patch::Switch(false))) => {}
+        (PatchSlot::None, Some(_)) => {
+            return Err(Invalid::new(
+                at,
+                "this rule has nothing to patch in: leave it out",
+            ));
+        }
+        (PatchSlot::Switch(slot), Some(Patch::Switch(on))) => *slot = *on,
+        (PatchSlot::Switch(_), Some(_)) => return Err(Invalid::new(at, "must be true or false")),
+        (PatchSlot::Amount(slot), Some(patch)) => *slot = Some(patch.quantity(&at)?),
+    }
+    Ok(())
+}
+
+/// Where a rule's `patch` goes.
+enum PatchSlot<'a> {
+    None,
+    Switch(&'a mut bool),
+    Amount(&'a mut Option<Quantity>),
+}
+
+// === impl PatchSlot ===
+
+impl<'a> PatchSlot<'a> {
+    fn of(rule: RuleId, patches: &'a mut Patches) -> Self {
+        if rule == RuleId::ReadinessProbe {
+            return Self::Switch(&mut patches.readiness_probe);
+        }
+        patches.amount_mut(rule).map_or(Self::None, Self::Amount)
+    }
+}
+
+// === impl Patch ===
+
+impl Patch {
+    fn quantity(&self, at: &str) -> Result<Quantity, Invalid> {
+        let text = match self {
+            Self::Quantity(text) => text.clone(),
+            Self::Number(number) => number.to_string(),
+            Self::Switch(_) => return Err(Invalid::new(at, "must be a quantity such as 256Mi")),
+        };
+        match Quantity::parse(&text) {
+            Ok(quantity) if quantity > Quantity::ZERO => Ok(quantity),
+            Ok(_) => Err(Invalid::new(at, "must be more than nothing")),
+            Err(error) => Err(Invalid::new(
+                at,
+                format!("\"{text}\" is not a quantity: {error}"),
+            )),
+        }
+    }
+}
+
+/// A default request above the default limit would make pods that the API server refuses.
+fn check_patches(patches: &Patches) -> Result<(), Invalid> {
+    for (name, request, limit) in [
+        ("cpu", patches.cpu_request, patches.cpu_limit),
+        ("memory", patches.memory_request, patches.memory_limit),
+    ] {
+        if let (Some(request), Some(limit)) = (request, limit)
+            && request > limit
+        {
+            let reason = format!("{request} is more than the {limit} of rules.{name}-limit.patch");
+            return Err(Invalid::new(format!("/rules/{name}-request/patch"), reason));
+        }
+    }
+    Ok(())
+}
+
+fn validate_twins(pair: [String; 2], at: &str) -> Result<[String; 2], Invalid> {
+    let [one, other] = &pair;
+    if one == other {
+        return Err(Invalid::new(at, "must be two different namespaces"));
+    }
+    for (index, name) in pair.iter().enumerate() {
+        if name.is_empty() || name.contains(['*', '?']) {
+            return Err(Invalid::new(
+                format!("{at}/{index}"),
+                "must be the name of a namespace",
+            ));
+        }
+    }
+    Ok(pair)
+}
+
+fn validate_principal(name: String, at: &str) -> Result<String, Invalid> {
+    if name.is_empty() {
+        return Err(Invalid::new(at, "must not be empty"));
+    }
+    if EVERYBODY.contains(&name.as_str()) {
+        let reason = format!("{name} is everybody: to refuse nobody, set enforce: warn");
+        return Err(Invalid::new(at, reason));
+    }
+    Ok(name)
+}
+
+fn rules_schema(generator: &mut SchemaGenerator) -> Schema {
+    let rule = generator.subschema_for::<RuleSettings>();
+    let rules: serde_json::Map<_, _> = RuleId::ALL
+        .into_iter()
+        .map(|id| {
+            let mut rule = rule.clone();
+            rule.insert("description".into(), id.rule().summary.into());
+            (id.to_string(), rule.to_value())
+        })
+        .collect();
+    json_schema!({
+        "type": ["object", "null"],
+        "properties": rules,
+        "additionalProperties": false,
+    })
+}

@@ -12,8 +12,20 @@ pub mod polled;
 /// What is served, and who vouches for it.
 pub mod tls;
 
-/// The answer while nothing is judged yet.
-mod allow;
+/// The layers round the service, outermost first.
+pub mod stack;
+
+/// The body, read within bounds.
+mod body;
+
+/// An AdmissionReview, as it comes.
+pub mod review;
+
+/// One review: bytes to judge and back.
+pub mod service;
+
+/// What the API server is told.
+pub mod respond;
 
 /// One table, and the handles that count.
 pub mod metrics;

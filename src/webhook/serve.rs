@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::config::{CertificateSource, Config};
 use super::metrics::{Certificate, Metrics, Outcome};
 use super::registration::Registration;
+use super::service::Admission;
+use super::stack::stack;
 use super::tls::{Certificates, FileKeeper, FilesError, Keeper, SecretStore, Trust, server_config};
+use crate::facts::Live;
 use crate::policy::settings::Settings;
 use crate::server::{self, Admin, BindError, Meters, Readiness, Tls};
 
@@ -69,6 +72,10 @@ struct Parts {
 // === impl ServeError ===
 
 impl ServeError {
+    fn client(error: kube::Error) -> Self {
+        Self::Client(Box::new(error))
+    }
+
     /// True when other options or files would have helped; false for the machine's faults.
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -104,7 +111,8 @@ pub fn run(config: Config) -> Result<(), ServeError> {
 
 /// Serves until `shutdown` resolves.
 async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let client = client(&config).await?;
+    let cluster = cluster(&config).await?;
+    let client = Client::try_from(cluster.clone()).map_err(ServeError::client)?;
     let bound = Bound {
         webhook: server::bind("--listen", config.listen).await?,
         admin: server::bind("--admin-listen", config.admin_listen).await?,
@@ -119,12 +127,14 @@ async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(),
     let metrics = Arc::clone(&parts.metrics);
     parts.background.spawn(Metrics::upkeep(metrics.handle()));
     let (tls, trust) = parts.certificates(&config, &client).await?;
-    let settings = (
-        Arc::new(ArcSwap::from_pointee(Settings::default())),
-        Arc::new(Notify::new()),
-    );
-    let registration = Registration::new(client, settings, trust, Arc::clone(&metrics));
+    let settings = Arc::new(ArcSwap::from_pointee(Settings::default()));
+    let watched = (Arc::clone(&settings), Arc::new(Notify::new()));
+    let registration = Registration::new(client, watched, trust, Arc::clone(&metrics));
     parts.background.spawn(registration.run());
+
+    let live = Live::connect(cluster, Arc::clone(&metrics)).map_err(ServeError::client)?;
+    let admission = Admission::new(live, settings, Arc::clone(&metrics));
+    let handler = stack(admission, Arc::clone(&metrics));
 
     let stop_admin = CancellationToken::new();
     let admin = server::serve(
@@ -136,14 +146,7 @@ async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(),
     );
     let webhook = async {
         let limits = (config.limits, metrics.server.clone());
-        server::serve(
-            bound.webhook,
-            Some(tls),
-            super::allow::Allow,
-            limits,
-            shutdown,
-        )
-        .await;
+        server::serve(bound.webhook, Some(tls), handler, limits, shutdown).await;
         stop_admin.cancel(); // last, so that the end can be scraped and probed
     };
     tokio::join!(webhook, admin);
@@ -188,9 +191,9 @@ impl Parts {
     }
 }
 
-async fn client(config: &Config) -> Result<Client, ServeError> {
-    let cluster = match &config.kubeconfig {
-        None => KubeConfig::incluster().map_err(ServeError::Cluster)?,
+async fn cluster(config: &Config) -> Result<KubeConfig, ServeError> {
+    match &config.kubeconfig {
+        None => KubeConfig::incluster().map_err(ServeError::Cluster),
         Some(path) => {
             let unusable = |source| ServeError::Kubeconfig {
                 path: path.clone(),
@@ -200,8 +203,7 @@ async fn client(config: &Config) -> Result<Client, ServeError> {
             let options = KubeConfigOptions::default();
             KubeConfig::from_custom_kubeconfig(file, &options)
                 .await
-                .map_err(unusable)?
+                .map_err(unusable)
         }
-    };
-    Client::try_from(cluster).map_err(|error| ServeError::Client(Box::new(error)))
+    }
 }

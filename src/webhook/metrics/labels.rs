@@ -69,6 +69,20 @@ label! {
 }
 
 label! {
+    /// Why an object was let in without being judged.
+    Unjudged {
+        /// Its kind is not in the table of kinds, nor in `settings.workloads`.
+        Kind = "kind",
+        /// A subresource, such as `ephemeralcontainers`.
+        Subresource = "subresource",
+        /// DELETE or CONNECT, or UPDATE of a kind that is judged on CREATE only.
+        Operation = "operation",
+        /// It carries no pod template, such as a ControllerRevision of something else.
+        Template = "template",
+    }
+}
+
+label! {
     /// Why a request got no verdict.
     Rejection {
         /// Neither `/validate` nor `/mutate`.
@@ -171,6 +185,17 @@ label! {
         Absent = "absent",
         /// The API server did not answer, or refused.
         Failed = "failed",
+    }
+}
+
+impl Webhook {
+    /// The webhook that is served at `path`.
+    pub fn of(path: &str) -> Option<Self> {
+        match path {
+            "/validate" => Some(Self::Validate),
+            "/mutate" => Some(Self::Mutate),
+            _ => None,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use family::one;
 pub use family::{Family, Handle, Labels};
 pub use labels::{
     Certificate, Configuration, Fact, KindOf, Label, LookupOutcome, Operation, Outcome, Patched,
-    Rejection, Webhook, WriteOutcome,
+    Rejection, Unjudged, Webhook, WriteOutcome,
 };
 
 use crate::policy::{finding::Level, rules::RuleId, verdict::Decision};
@@ -106,6 +106,7 @@ macro_rules! metrics {
 metrics! {
     BUILD_INFO = gauge("portcullis_webhook_build_info", &["version"], "Always 1; the label says which version runs.");
     REVIEWS = counter("portcullis_webhook_reviews_total", &["kind", "operation", "decision"], "Objects judged, by what became of them.");
+    UNJUDGED = counter("portcullis_webhook_unjudged_total", &["reason"], "Objects let in without being judged. Where it grows, a webhook configuration sends what it should not.");
     PATCHES = counter("portcullis_webhook_patches_total", &["outcome"], "Pods seen by the patching webhook.");
     FINDINGS = counter("portcullis_webhook_findings_total", &["rule", "level"], "Violations found.");
     REVIEW_DURATION = seconds("portcullis_webhook_review_duration_seconds", &["webhook"], "From the end of a request's head to its answer, fact lookups included.");
@@ -130,6 +131,8 @@ metrics! {
 pub struct Metrics {
     /// Objects judged.
     pub reviews: Family<Counter, (KindOf, Operation, Decision)>,
+    /// Objects let in without being judged.
+    pub unjudged: Family<Counter, (Unjudged,)>,
     /// Pods seen by the patching webhook.
     pub patches: Family<Counter, (Patched,)>,
     /// Violations found.
@@ -173,6 +176,7 @@ impl Metrics {
         one::<Gauge>(&recorder, &BUILD_INFO, &[env!("CARGO_PKG_VERSION")]).set(1.0);
         Self {
             reviews: Family::register(&recorder, &REVIEWS),
+            unjudged: Family::register(&recorder, &UNJUDGED),
             patches: Family::register(&recorder, &PATCHES),
             findings: Family::register(&recorder, &FINDINGS),
             review_duration: Family::register(&recorder, &REVIEW_DURATION),

@@ -1,0 +1,284 @@
+//! What the API server is told: a verdict or a patch as an AdmissionReview, and everything else as a `Status`.
+//!
+//! kube's own `AdmissionResponse` is not used: it writes `patch` as a list of numbers and `auditAnnotations` in an order
+//! that changes from run to run.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::{
+    metrics::Rejection,
+    review::{API_VERSION, KIND, NotAReview},
+};
+use crate::policy::{
+    verdict::{Decision, Verdict},
+    workload::Malformed,
+};
+
+/// An answer, whole.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// A request that gets no verdict. Whether the object is let in is then for `failurePolicy` to say.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// Another path.
+    #[error("there is nothing at {0}; reviews go to /validate and /mutate")]
+    Path(String),
+    /// Another method.
+    #[error("reviews are sent by POST, not by {0}")]
+    Method(http::Method),
+    /// Another content type.
+    #[error("reviews are application/json, not {0}")]
+    ContentType(String),
+    /// A body over the limit.
+    #[error("the body is larger than 8 MiB, which no review can be")]
+    TooLarge,
+    /// A body that ended early.
+    #[error("the body broke off")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A body that is no review.
+    #[error(transparent)]
+    Review(#[from] NotAReview),
+    /// An object that can't be read as its kind.
+    #[error("the object can't be read as {kind}: {malformed}")]
+    Object {
+        /// What it should be.
+        kind: String,
+        /// Where it isn't, and why.
+        malformed: Malformed,
+    },
+    /// Too much at once.
+    #[error("too many reviews at once; try again")]
+    Shed,
+    /// Too slow.
+    #[error("no verdict in time")]
+    Timeout,
+}
+
+/// `AdmissionReview`, as it is answered.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: AdmissionResponse<'a>,
+}
+
+/// `response` of a review (k8s.io/api `admission/v1`, `AdmissionResponse`).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AdmissionResponse<'a> {
+    uid: &'a str,
+    allowed: bool,
+    /// Read only where the object is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    /// JSON Patch (RFC 6902) in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_annotations: Option<AuditAnnotations>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+}
+
+/// For the API server's audit log, which puts the webhook's name before each key. Bounded: there are as many rules as
+/// there are.
+#[derive(Serialize)]
+struct AuditAnnotations {
+    decision: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    rules: String,
+}
+
+/// `Status` (apimachinery `meta/v1`).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    status: &'static str,
+    message: &'a str,
+    reason: &'static str,
+    code: u16,
+}
+
+/// The judge's verdict.
+pub(super) fn verdict(uid: &str, verdict: &Verdict) -> Answer {
+    let refused = verdict.decision == Decision::Deny;
+    review(AdmissionResponse {
+        status: refused.then(|| Status::new(StatusCode::FORBIDDEN, &verdict.message)),
+        audit_annotations: Some(AuditAnnotations::of(verdict)),
+        warnings: &verdict.warnings,
+        ..AdmissionResponse::new(uid, !refused)
+    })
+}
+
+/// Let in without a verdict.
+pub(super) fn allowed(uid: &str, warnings: &[String]) -> Answer {
+    review(AdmissionResponse {
+        warnings,
+        ..AdmissionResponse::new(uid, true)
+    })
+}
+
+/// Let in, changed.
+pub(super) fn patched(uid: &str, patch: &impl Serialize) -> Answer {
+    let patch = serde_json::to_vec(patch).expect("a list of operations on JSON is JSON");
+    review(AdmissionResponse {
+        patch_type: Some("JSONPatch"),
+        patch: Some(STANDARD.encode(patch)),
+        ..AdmissionResponse::new(uid, true)
+    })
+}
+
+/// No verdict.
+pub(super) fn rejected(rejected: &Rejected) -> Answer {
+    let code = rejected.status();
+    let mut answer = json(code, &Status::new(code, &rejected.to_string()));
+    let headers = answer.headers_mut();
+    match code {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        // The API server waits that long and asks again, perhaps another replica, while its own timeout allows
+        // (client-go `rest/with_retry.go`).
+        StatusCode::TOO_MANY_REQUESTS => {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        _ => {}
+    }
+    answer
+}
+
+fn review(response: AdmissionResponse<'_>) -> Answer {
+    json(
+        StatusCode::OK,
+        &Body {
+            api_version: API_VERSION,
+            kind: KIND,
+            response,
+        },
+    )
+}
+
+fn json(code: StatusCode, body: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(body).expect("strings and numbers are JSON");
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = code;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+// === impl Rejected ===
+
+impl Rejected {
+    /// The status that it is answered with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Path(_) => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(_) | Self::Review(_) => StatusCode::BAD_REQUEST,
+            Self::Object { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Shed => StatusCode::TOO_MANY_REQUESTS,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The label that it is counted with; `None` for shed requests, which have a counter of their own.
+    pub fn label(&self) -> Option<Rejection> {
+        Some(match self {
+            Self::Path(_) => Rejection::Path,
+            Self::Method(_) => Rejection::Method,
+            Self::ContentType(_) => Rejection::ContentType,
+            Self::TooLarge => Rejection::TooLarge,
+            Self::Body(_) => Rejection::Body,
+            Self::Review(NotAReview::Utf8(_) | NotAReview::Json(_)) => Rejection::Json,
+            Self::Review(NotAReview::Kind(_)) => Rejection::NotReview,
+            Self::Review(NotAReview::Version(_)) => Rejection::Version,
+            Self::Review(NotAReview::Lacks("request.object")) | Self::Object { .. } => {
+                Rejection::Object
+            }
+            Self::Review(NotAReview::Lacks(_)) => Rejection::NotReview,
+            Self::Timeout => Rejection::Timeout,
+            Self::Shed => return None,
+        })
+    }
+}
+
+// === impl AdmissionResponse ===
+
+impl<'a> AdmissionResponse<'a> {
+    fn new(uid: &'a str, allowed: bool) -> Self {
+        Self {
+            uid,
+            allowed,
+            status: None,
+            patch_type: None,
+            patch: None,
+            audit_annotations: None,
+            warnings: &[],
+        }
+    }
+}
+
+// === impl AuditAnnotations ===
+
+impl AuditAnnotations {
+    fn of(verdict: &Verdict) -> Self {
+        let mut rules: Vec<&str> = Vec::new();
+        for finding in &verdict.findings {
+            let rule = finding.rule.as_str();
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+        let decision = match verdict.decision {
+            Decision::Allow => "allow",
+            Decision::Warn => "warn",
+            Decision::Deny => "deny",
+        };
+        Self {
+            decision,
+            rules: rules.join(","),
+        }
+    }
+}
+
+// === impl Status ===
+
+impl<'a> Status<'a> {
+    fn new(code: StatusCode, message: &'a str) -> Self {
+        let reason = match code {
+            StatusCode::FORBIDDEN => "Forbidden",
+            StatusCode::NOT_FOUND => "NotFound",
+            StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+            StatusCode::PAYLOAD_TOO_LARGE => "RequestEntityTooLarge",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "UnsupportedMediaType",
+            StatusCode::UNPROCESSABLE_ENTITY => "Invalid",
+            StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
+            StatusCode::GATEWAY_TIMEOUT => "Timeout",
+            _ => "BadRequest",
+        };
+        Self {
+            api_version: "v1",
+            kind: "Status",
+            status: "Failure",
+            message,
+            reason,
+            code: code.as_u16(),
+        }
+    }
+}

@@ -239,12 +239,36 @@ impl Namespace {
     }
 }
 
+// === impl Unknown ===
+
+impl Unknown {
+    /// Why, in words that follow `was not checked: `; `None` where it was never to be found out.
+    pub fn cause(&self) -> Option<String> {
+        match self {
+            Self::Deadline => Some(String::from("the API server did not answer in time")),
+            Self::Refused(status) => Some(format!("the API server answered {status}")),
+            Self::NotAmongFiles => Some(String::from(
+                "it is not among the given files, but may be in the cluster",
+            )),
+            Self::Elsewhere { namespace, file } => Some(format!(
+                "among the given files it stands only in namespace \"{namespace}\" ({file})"
+            )),
+            Self::NotAsked => None,
+        }
+    }
+}
+
 // === impl TwinEnv ===
 
 impl TwinEnv {
     /// The env of every container of a template: what `env-parity` compares, on either side.
     pub fn of(template: &Template<'_>) -> Vec<Self> {
         template.containers().flat_map(Self::of_container).collect()
+    }
+
+    /// It stands for an object in `envFrom`, not for one variable.
+    pub fn is_env_from(&self) -> bool {
+        self.source.contains(' ') && self.name.starts_with(&*self.source)
     }
 
     fn of_container(site: Site<'_, '_>) -> impl Iterator<Item = Self> {

@@ -12,6 +12,9 @@ pub mod container;
 /// Volumes, as far as they refer to something.
 pub mod volume;
 
+/// Every place that refers to a Secret or a ConfigMap.
+pub mod reference;
+
 use std::fmt;
 
 use serde::Deserialize;

@@ -12,6 +12,12 @@ mod resources;
 /// Requests and limits: that they agree with each other and with LimitRanges.
 mod limit_range;
 
+/// References to Secrets and ConfigMaps.
+mod references;
+
+/// The ServiceAccount and the pull secrets.
+mod account;
+
 /// Text that goes into YAML to paste.
 mod yaml;
 
@@ -80,6 +86,10 @@ rules! {
     MemoryLimit "memory-limit" => resources::MEMORY_LIMIT,
     CpuLimit "cpu-limit" => resources::CPU_LIMIT,
     LimitRange "limit-range" => limit_range::LIMIT_RANGE,
+    SecretReference "secret-reference" => references::SECRET_REFERENCE,
+    ConfigmapReference "configmap-reference" => references::CONFIGMAP_REFERENCE,
+    PullSecretReference "pull-secret-reference" => account::PULL_SECRET_REFERENCE,
+    ServiceAccountReference "service-account-reference" => account::SERVICE_ACCOUNT_REFERENCE,
 }
 
 // === impl Rule ===

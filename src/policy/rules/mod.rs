@@ -18,6 +18,12 @@ mod references;
 /// The ServiceAccount and the pull secrets.
 mod account;
 
+/// Env names that are demanded.
+mod env;
+
+/// Env names that a twin has.
+mod parity;
+
 /// Text that goes into YAML to paste.
 mod yaml;
 
@@ -90,6 +96,8 @@ rules! {
     ConfigmapReference "configmap-reference" => references::CONFIGMAP_REFERENCE,
     PullSecretReference "pull-secret-reference" => account::PULL_SECRET_REFERENCE,
     ServiceAccountReference "service-account-reference" => account::SERVICE_ACCOUNT_REFERENCE,
+    RequiredEnv "required-env" => env::REQUIRED,
+    EnvParity "env-parity" => parity::ENV_PARITY,
 }
 
 // === impl Rule ===

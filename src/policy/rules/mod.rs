@@ -24,6 +24,12 @@ mod env;
 /// Env names that a twin has.
 mod parity;
 
+/// How a rollout replaces pods.
+mod rollout;
+
+/// Values that must be strings.
+mod string_value;
+
 /// Text that goes into YAML to paste.
 mod yaml;
 
@@ -98,6 +104,8 @@ rules! {
     ServiceAccountReference "service-account-reference" => account::SERVICE_ACCOUNT_REFERENCE,
     RequiredEnv "required-env" => env::REQUIRED,
     EnvParity "env-parity" => parity::ENV_PARITY,
+    RolloutStrategy "rollout-strategy" => rollout::ROLLOUT_STRATEGY,
+    StringValue "string-value" => string_value::STRING_VALUE,
 }
 
 // === impl Rule ===

@@ -204,11 +204,11 @@ fn distinct(context: &mut Context<'_>) {
             continue;
         };
         if !is_same_check(site.container, readiness, liveness)
-            || patience(liveness) > patience(readiness)
+            || liveness.patience() > readiness.patience()
         {
             continue;
         }
-        let threshold = patience(readiness) / period(liveness) * 2;
+        let threshold = readiness.patience() / liveness.period() * 2;
         let yaml =
             format!("livenessProbe:\n  failureThreshold: {threshold} # or ask something cheaper\n");
         context.report(Finding {
@@ -272,25 +272,6 @@ fn is_same_port(
         }
         _ => one == other,
     }
-}
-
-/// Seconds of failing before the kubelet acts. The defaults are those of the API server
-/// (`SetDefaults_Probe`).
-fn patience(probe: &Probe<'_>) -> i64 {
-    let threshold = probe
-        .failure_threshold
-        .filter(|&threshold| threshold > 0)
-        .unwrap_or(3);
-    i64::from(threshold) * period(probe)
-}
-
-fn period(probe: &Probe<'_>) -> i64 {
-    i64::from(
-        probe
-            .period_seconds
-            .filter(|&period| period > 0)
-            .unwrap_or(10),
-    )
 }
 
 #[cfg(test)]

@@ -368,6 +368,24 @@ impl<'a> Probe<'a> {
             .or_else(|| self.grpc.as_ref().map(Handler::Grpc))
             .or_else(|| self.exec.as_ref().map(Handler::Exec))
     }
+
+    /// Seconds of failing before the kubelet acts: `failureThreshold` x `periodSeconds`.
+    pub fn patience(&self) -> i64 {
+        let threshold = self
+            .failure_threshold
+            .filter(|&threshold| threshold > 0)
+            .unwrap_or(3);
+        i64::from(threshold) * self.period()
+    }
+
+    /// `periodSeconds`. The defaults are those of the API server (`SetDefaults_Probe`).
+    pub fn period(&self) -> i64 {
+        i64::from(
+            self.period_seconds
+                .filter(|&period| period > 0)
+                .unwrap_or(10),
+        )
+    }
 }
 
 // === impl Port ===

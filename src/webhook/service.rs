@@ -231,12 +231,8 @@ fn judged_kind<'s>(
     settings: &'s Settings,
 ) -> Result<&'s WorkloadKind, Unjudged> {
     let kind = &review.kind;
-    let _ = settings;
-    let row = policy::workload::KINDS
-        .iter()
-        .find(|row| {
-            *row.group == *kind.group && *row.version == *kind.version && *row.kind == *kind.kind
-        })
+    let row = settings
+        .kind(&kind.group, &kind.version, &kind.kind)
         .ok_or(Unjudged::Kind)?;
     match review.operation {
         _ if !review.subresource.is_empty() => Err(Unjudged::Subresource),

@@ -362,3 +362,347 @@ impl From<&Answer> for LookupOutcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::facts::testing::{Api, Reply};
+
+    const CHECKOUT: &str = "/api/v1/namespaces/shop/secrets/checkout";
+
+    fn secret(name: &str) -> Query<'static> {
+        Query::Secret {
+            namespace: "shop".into(),
+            name: name.to_owned().into(),
+        }
+    }
+
+    fn checkout() -> serde_json::Value {
+        json!({"kind": "Secret", "data": {"url": "cG9zdGdyZXM="}})
+    }
+
+    fn facts(live: &Live) -> Facts {
+        let now = Instant::now();
+        live.facts(now, now + Duration::from_secs(60))
+    }
+
+    fn keys(names: &[&str]) -> Answer {
+        Answer::Keys(names.iter().map(|name| Box::from(*name)).collect())
+    }
+
+    /// The answer to one question of one review.
+    async fn one(live: &Live, query: Query<'static>) -> Answer {
+        let mut facts = facts(live);
+        if let Some(answer) = facts.get(&query) {
+            return (*answer).clone();
+        }
+        facts.ask(vec![query.clone()]).await;
+        (*facts.get(&query).unwrap()).clone()
+    }
+
+    fn refusal(answer: Answer) -> String {
+        match answer {
+            Answer::Unknown(Unknown::Refused(words)) => words.into(),
+            other => panic!("refused was expected: {other:?}"),
+        }
+    }
+
+    fn counted(metrics: &Metrics, outcome: &str) -> u64 {
+        let series = format!(
+            "portcullis_webhook_fact_lookups_total{{fact=\"secret\",outcome=\"{outcome}\"}} "
+        );
+        let page = metrics.handle().render();
+        page.lines()
+            .find_map(|line| line.strip_prefix(&series))
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_exists_is_asked_once_and_remembered() {
+        let (api, metrics) = (Api::of(vec![(CHECKOUT, checkout())]).await, Arc::default());
+        let live = api.live(&metrics);
+        for _ in 0..3 {
+            assert_eq!(one(&live, secret("checkout")).await, keys(&["url"]));
+        }
+        assert_eq!(api.asked(), [CHECKOUT]);
+        assert_eq!(
+            (counted(&metrics, "found"), counted(&metrics, "cached")),
+            (1, 2)
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_asked_each_time() {
+        let exists = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let made = Arc::clone(&exists);
+        let api = Api::start(move |_| match made.load(Ordering::SeqCst) {
+            true => Reply::Object(checkout()),
+            false => Reply::Status(404, "NotFound"),
+        })
+        .await;
+        let metrics = Arc::default();
+        let live = api.live(&metrics);
+        assert_eq!(one(&live, secret("checkout")).await, Answer::Missing);
+        assert_eq!(one(&live, secret("checkout")).await, Answer::Missing);
+        exists.store(true, Ordering::SeqCst);
+        assert_eq!(one(&live, secret("checkout")).await, keys(&["url"]));
+        assert_eq!((api.asked().len(), counted(&metrics, "missing")), (3, 2));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_exist_is_missing_without_a_question() {
+        let (api, metrics) = (Api::of(vec![]).await, Arc::default());
+        assert_eq!(
+            one(&api.live(&metrics), secret("../../kube-system/secrets/x")).await,
+            Answer::Missing
+        );
+        assert!(api.asked().is_empty());
+    }
+
+    #[tokio::test]
+    async fn refusals_are_unknown_in_words_and_never_repeated() {
+        for (code, reason) in [
+            (403, "Forbidden"),
+            (401, "Unauthorized"),
+            (429, "TooManyRequests"),
+            (500, "InternalError"),
+            (503, "ServiceUnavailable"),
+        ] {
+            let (api, metrics) = (
+                Api::start(move |_| Reply::Status(code, reason)).await,
+                Arc::default(),
+            );
+            let live = api.live(&metrics);
+            let words = refusal(one(&live, secret("checkout")).await);
+            assert!(words.starts_with(&code.to_string()), "{words}");
+            assert!(
+                words.ends_with(&format!("{reason} says the API server")),
+                "{words}"
+            );
+            assert_eq!(api.asked().len(), 1, "asked again after {code}");
+            assert_eq!(counted(&metrics, "refused"), 1);
+            one(&live, secret("checkout")).await;
+            assert_eq!(api.asked().len(), 2, "{code} was remembered");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_not_found_of_somebody_else_is_unknown() {
+        let api = Api::start(|_| Reply::Raw(404, "<html>no such page</html>".into())).await;
+        let metrics = Arc::default();
+        assert_eq!(
+            refusal(one(&api.live(&metrics), secret("checkout")).await),
+            "404 Not Found"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_makes_no_sense_is_unknown() {
+        let too_large = Bytes::from(vec![b' '; 5 * 1024 * 1024]);
+        for (reply, words) in [
+            (Reply::Broken, "the answer broke off"),
+            (Reply::Raw(200, "<html>".into()), "not the object"),
+            (
+                Reply::Raw(200, "{\"data\":{\"a\":".into()),
+                "not the object",
+            ),
+            (Reply::Raw(200, too_large), "larger than any object"),
+        ] {
+            let (api, metrics) = (Api::start(move |_| reply.clone()).await, Arc::default());
+            let said = refusal(one(&api.live(&metrics), secret("checkout")).await);
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_api_server_at_all_is_unknown() {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let uri = format!("http://{gone}").parse().unwrap();
+        let live = Live::connect(kube::Config::new(uri), Arc::default()).unwrap();
+        let words = refusal(one(&live, secret("checkout")).await);
+        assert_eq!(words, "no answer: Connection refused (os error 111)");
+    }
+
+    #[tokio::test]
+    async fn silence_is_unknown_at_the_deadline() {
+        let (api, metrics) = (Api::start(|_| Reply::Silence).await, Arc::default());
+        let live = api.live(&metrics);
+        let now = Instant::now();
+        let mut facts = live.facts(now, now + Duration::from_millis(50));
+        let questions = vec![
+            secret("checkout"),
+            Query::Namespace {
+                name: "shop".into(),
+            },
+        ];
+        facts.ask(questions.clone()).await;
+        for query in &questions {
+            assert_eq!(
+                *facts.get(query).unwrap(),
+                Answer::Unknown(Unknown::Deadline)
+            );
+        }
+        assert_eq!(counted(&metrics, "deadline"), 1);
+        assert!(
+            live.shared.flights.lock().unwrap().is_empty(),
+            "nobody waits, so nothing flies"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_secret_of_one_mebibyte_is_read() {
+        let value = "A".repeat(1024 * 1024 * 4 / 3);
+        let (api, metrics) = (
+            Api::of(vec![(
+                CHECKOUT,
+                json!({"data": {"small": "", "large": value}}),
+            )])
+            .await,
+            Arc::default(),
+        );
+        assert_eq!(
+            one(&api.live(&metrics), secret("checkout")).await,
+            keys(&["large", "small"])
+        );
+    }
+
+    #[tokio::test]
+    async fn reviews_share_a_question_that_is_under_way() {
+        let permits = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&permits);
+        let api = Api::start(move |_| Reply::Held(Arc::clone(&held), checkout())).await;
+        let metrics = Arc::default();
+        let live = api.live(&metrics);
+        let ask = || one(&live, secret("checkout"));
+        let (first, second, third, ()) = tokio::join!(ask(), ask(), ask(), async {
+            permits.add_permits(1); // one answer for three
+        });
+        assert_eq!([first, second, third], [(); 3].map(|()| keys(&["url"])));
+        assert_eq!(
+            (counted(&metrics, "found"), counted(&metrics, "joined")),
+            (1, 2)
+        );
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_the_answer_though_the_first_to_ask_left() {
+        let permits = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&permits);
+        let api = Api::start(move |_| Reply::Held(Arc::clone(&held), checkout())).await;
+        let metrics = Arc::default();
+        let live = api.live(&metrics);
+        let mut first = Box::pin(one(&live, secret("checkout")));
+        assert!((&mut first).now_or_never().is_none());
+        let mut second = Box::pin(one(&live, secret("checkout")));
+        assert!((&mut second).now_or_never().is_none());
+        drop(first);
+        permits.add_permits(1);
+        assert_eq!(second.await, keys(&["url"]));
+        assert_eq!(api.asked().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_confirmed_by_questions_that_came_after_the_review() {
+        let (api, metrics) = (Api::of(vec![(CHECKOUT, checkout())]).await, Arc::default());
+        let live = api.live(&metrics);
+        one(&live, secret("checkout")).await;
+
+        let mut facts = facts(&live);
+        assert!(facts.get(&secret("checkout")).is_some());
+        assert!(facts.confirm(), "it rests on memory");
+        assert!(facts.get(&secret("checkout")).is_none());
+        facts.ask(vec![secret("checkout")]).await;
+        assert!(facts.get(&secret("checkout")).is_some());
+        assert!(!facts.confirm(), "it was asked for this review");
+        assert!(facts.get(&secret("checkout")).is_some());
+        assert_eq!(api.asked().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_question_from_before_the_review_confirms_nothing() {
+        let permits = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&permits);
+        let api = Api::start(move |_| Reply::Held(Arc::clone(&held), checkout())).await;
+        let metrics = Arc::default();
+        let live = api.live(&metrics);
+        let mut early = Box::pin(one(&live, secret("checkout")));
+        assert!((&mut early).now_or_never().is_none());
+
+        let mut facts = facts(&live);
+        let both = async {
+            facts.ask(vec![secret("checkout")]).await; // joins the early one
+            assert!(facts.confirm(), "which may know less than the review");
+            facts.ask(vec![secret("checkout")]).await;
+            assert!(!facts.confirm());
+        };
+        permits.add_permits(2);
+        tokio::join!(early, both);
+        assert_eq!(api.asked().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn bounds_the_requests_at_once() {
+        let (api, metrics) = (
+            Api::start(|_| Reply::Object(checkout())).await,
+            Arc::default(),
+        );
+        let mut facts = facts(&api.live(&metrics));
+        facts
+            .ask(
+                (0..200)
+                    .map(|number| secret(&format!("s{number}")))
+                    .collect(),
+            )
+            .await;
+        assert_eq!(api.asked().len(), 200);
+        assert!(
+            api.most_at_once() <= CONCURRENT_REQUESTS,
+            "{}",
+            api.most_at_once()
+        );
+        assert!(api.most_at_once() > 1, "one after the other");
+    }
+
+    #[tokio::test]
+    async fn asks_no_more_than_a_review_may() {
+        let (api, metrics) = (
+            Api::start(|_| Reply::Object(checkout())).await,
+            Arc::default(),
+        );
+        let mut facts = facts(&api.live(&metrics));
+        let questions: Vec<_> = (0..MAX_QUESTIONS + 2)
+            .map(|number| secret(&format!("s{number}")))
+            .collect();
+        facts.ask(questions.clone()).await;
+        assert_eq!(api.asked().len(), MAX_QUESTIONS);
+        assert_eq!(
+            *facts.get(&questions[MAX_QUESTIONS - 1]).unwrap(),
+            keys(&["url"])
+        );
+        let beyond = facts.get(&questions[MAX_QUESTIONS]).unwrap();
+        assert_eq!(
+            refusal((*beyond).clone()),
+            "not asked: one object may refer to 1024 others"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_closed_review_has_an_answer_to_everything() {
+        let (api, metrics) = (Api::of(vec![]).await, Arc::default());
+        let mut facts = facts(&api.live(&metrics));
+        assert!(facts.get(&secret("checkout")).is_none());
+        facts.close();
+        assert_eq!(
+            *facts.get(&secret("checkout")).unwrap(),
+            Answer::Unknown(Unknown::Deadline)
+        );
+    }
+}

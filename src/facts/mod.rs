@@ -29,3 +29,7 @@ pub mod files;
 
 pub use files::Files;
 pub use live::Live;
+
+/// An API server that behaves as a test tells it to.
+#[cfg(test)]
+pub(crate) mod testing;

@@ -403,11 +403,11 @@ mod tests {
         (*facts.get(&query).unwrap()).clone()
     }
 
-    fn refusal(answer: Answer) -> String {
-        match answer {
-            Answer::Unknown(Unknown::Refused(words)) => words.into(),
-            other => panic!("refused was expected: {other:?}"),
-        }
+    fn refusal(answer: &Answer) -> String {
+        let Answer::Unknown(Unknown::Refused(words)) = answer else {
+            panic!("refused was expected: {answer:?}");
+        };
+        words.to_string()
     }
 
     fn counted(metrics: &Metrics, outcome: &str) -> u64 {
@@ -440,9 +440,12 @@ mod tests {
     async fn what_is_missing_is_asked_each_time() {
         let exists = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let made = Arc::clone(&exists);
-        let api = Api::start(move |_| match made.load(Ordering::SeqCst) {
-            true => Reply::Object(checkout()),
-            false => Reply::Status(404, "NotFound"),
+        let api = Api::start(move |_| {
+            if made.load(Ordering::SeqCst) {
+                Reply::Object(checkout())
+            } else {
+                Reply::Status(404, "NotFound")
+            }
         })
         .await;
         let metrics = Arc::default();
@@ -478,7 +481,7 @@ mod tests {
                 Arc::default(),
             );
             let live = api.live(&metrics);
-            let words = refusal(one(&live, secret("checkout")).await);
+            let words = refusal(&one(&live, secret("checkout")).await);
             assert!(words.starts_with(&code.to_string()), "{words}");
             assert!(
                 words.ends_with(&format!("{reason} says the API server")),
@@ -496,7 +499,7 @@ mod tests {
         let api = Api::start(|_| Reply::Raw(404, "<html>no such page</html>".into())).await;
         let metrics = Arc::default();
         assert_eq!(
-            refusal(one(&api.live(&metrics), secret("checkout")).await),
+            refusal(&one(&api.live(&metrics), secret("checkout")).await),
             "404 Not Found"
         );
     }
@@ -514,7 +517,7 @@ mod tests {
             (Reply::Raw(200, too_large), "larger than any object"),
         ] {
             let (api, metrics) = (Api::start(move |_| reply.clone()).await, Arc::default());
-            let said = refusal(one(&api.live(&metrics), secret("checkout")).await);
+            let said = refusal(&one(&api.live(&metrics), secret("checkout")).await);
             assert!(said.contains(words), "{said}");
         }
     }
@@ -527,7 +530,7 @@ mod tests {
             .unwrap();
         let uri = format!("http://{gone}").parse().unwrap();
         let live = Live::connect(kube::Config::new(uri), Arc::default()).unwrap();
-        let words = refusal(one(&live, secret("checkout")).await);
+        let words = refusal(&one(&live, secret("checkout")).await);
         assert_eq!(words, "no answer: Connection refused (os error 111)");
     }
 
@@ -689,7 +692,7 @@ mod tests {
         );
         let beyond = facts.get(&questions[MAX_QUESTIONS]).unwrap();
         assert_eq!(
-            refusal((*beyond).clone()),
+            refusal(&beyond),
             "not asked: one object may refer to 1024 others"
         );
     }

@@ -121,8 +121,8 @@ async fn whole(body: Body, limit: usize) -> Result<String, Unreadable> {
 }
 
 fn unknown(words: &str) -> Answer {
-    let end = words.floor_char_boundary(MAX_WORDS);
-    Answer::Unknown(Unknown::Refused(words.get(..end).unwrap_or(words).into()))
+    let words: String = words.chars().take(MAX_WORDS).collect();
+    Answer::Unknown(Unknown::Refused(words.into()))
 }
 
 /// What went wrong at the bottom: "Connection refused", not "client error".

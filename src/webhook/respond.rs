@@ -105,7 +105,8 @@ struct AuditAnnotations {
 struct Status<'a> {
     api_version: &'static str,
     kind: &'static str,
-    status: &'static str,
+    #[serde(rename = "status")]
+    outcome: &'static str,
     message: &'a str,
     reason: &'static str,
     code: u16,
@@ -206,12 +207,11 @@ impl Rejected {
             Self::TooLarge => Rejection::TooLarge,
             Self::Body(_) => Rejection::Body,
             Self::Review(NotAReview::Utf8(_) | NotAReview::Json(_)) => Rejection::Json,
-            Self::Review(NotAReview::Kind(_)) => Rejection::NotReview,
             Self::Review(NotAReview::Version(_)) => Rejection::Version,
             Self::Review(NotAReview::Lacks("request.object")) | Self::Object { .. } => {
                 Rejection::Object
             }
-            Self::Review(NotAReview::Lacks(_)) => Rejection::NotReview,
+            Self::Review(NotAReview::Kind(_) | NotAReview::Lacks(_)) => Rejection::NotReview,
             Self::Timeout => Rejection::Timeout,
             Self::Shed => return None,
         })
@@ -275,7 +275,7 @@ impl<'a> Status<'a> {
         Self {
             api_version: "v1",
             kind: "Status",
-            status: "Failure",
+            outcome: "Failure",
             message,
             reason,
             code: code.as_u16(),

@@ -65,10 +65,10 @@ pub enum NotAReview {
     #[error("the body is not JSON: {0}")]
     Json(String),
     /// JSON of another kind.
-    #[error("expected kind {KIND}, got {}", quoted(.0))]
+    #[error("expected kind {KIND}, got {}", quoted(.0.as_deref()))]
     Kind(Option<String>),
     /// A version that is not spoken here.
-    #[error("expected apiVersion {API_VERSION}, got {}: set admissionReviewVersions to [v1]", quoted(.0))]
+    #[error("expected apiVersion {API_VERSION}, got {}: set admissionReviewVersions to [v1]", quoted(.0.as_deref()))]
     Version(Option<String>),
     /// A review that lacks something.
     #[error("the review has no {0}")]
@@ -192,16 +192,11 @@ impl NotAReview {
 }
 
 /// As much of a stranger's word as an error message should carry.
-fn quoted(word: &Option<String>) -> String {
+fn quoted(word: Option<&str>) -> String {
     const LONGEST: usize = 80;
-    match word {
-        Some(word) => format!(
-            "\"{}\"",
-            word.get(..word.floor_char_boundary(LONGEST))
-                .unwrap_or_default()
-        ),
-        None => "none".to_owned(),
-    }
+    word.map_or("none".to_owned(), |word| {
+        format!("\"{}\"", word.chars().take(LONGEST).collect::<String>())
+    })
 }
 
 #[cfg(test)]

@@ -15,11 +15,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{CertificateSource, Config};
-use super::metrics::{Certificate, Metrics, Outcome};
+use super::metrics::{Certificate, Metrics};
+use super::polled::Reloads;
 use super::registration::Registration;
 use super::service::Admission;
 use super::stack::stack;
-use super::tls::{Certificates, FileKeeper, FilesError, Keeper, SecretStore, Trust, server_config};
+use super::tls::{
+    Certificates, FilesError, Keeper, SecretStore, Trust, serve_files, server_config,
+};
 use crate::facts::Live;
 use crate::policy::settings::Settings;
 use crate::server::{self, Admin, BindError, Meters, Readiness, Tls};
@@ -176,15 +179,9 @@ impl Parts {
                 self.background.spawn(keeper.run(latch));
             }
             CertificateSource::Files(files) => {
-                let rejected = self
-                    .metrics
-                    .certificate_reloads
-                    .handle((Outcome::Rejected,));
-                let applied = self.metrics.certificate_reloads.handle((Outcome::Applied,));
-                let keeper =
-                    FileKeeper::start(files.clone(), certificates, trust, (applied, rejected))
-                        .await?;
-                self.background.spawn(keeper.run());
+                let reloads = Reloads::of(&self.metrics.certificate_reloads);
+                let files = serve_files(files.clone(), certificates, trust, reloads).await?;
+                self.background.spawn(files.run());
             }
         }
         Ok((tls, trusted))

@@ -171,8 +171,8 @@ impl Registration {
             .into_iter()
             .find(|entry| entry.get("name").is_some_and(|is| is == name));
         let shipped = shipped.ok_or(RegistrationError::NoEntry(name))?;
-        let _settings = self.settings.load();
-        let kinds: Vec<_> = crate::policy::workload::KINDS.iter().collect();
+        let settings = self.settings.load();
+        let kinds: Vec<_> = settings.kinds().collect();
         let ours = json!({
             "apiVersion": resource.api_version,
             "kind": resource.kind,

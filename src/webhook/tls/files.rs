@@ -3,16 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use metrics::Counter;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Certificates, Pair, PairError, Trust};
-use crate::telemetry::chain;
-use crate::webhook::polled::{Files, PERIOD, ReadError};
+use crate::webhook::polled::{Polled, ReadError, Reloads};
 
 /// Files that hold what is to be served.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,19 +48,6 @@ pub enum FilesError {
     },
 }
 
-/// Looks at the files and serves what is in them.
-#[derive(Debug)]
-pub struct FileKeeper {
-    names: CertificateFiles,
-    files: Files,
-    certificates: Arc<Certificates>,
-    trust: watch::Sender<Trust>,
-    /// Contents that were served.
-    applied: Counter,
-    /// Contents that could not be.
-    rejected: Counter,
-}
-
 // === impl CertificateFiles ===
 
 impl CertificateFiles {
@@ -91,113 +75,51 @@ impl CertificateFiles {
     }
 }
 
-// === impl FileKeeper ===
-
-impl FileKeeper {
-    /// Serves what the files hold now; an error if that can't be served.
-    pub async fn start(
-        names: CertificateFiles,
-        certificates: Arc<Certificates>,
-        trust: watch::Sender<Trust>,
-        (applied, rejected): (Counter, Counter),
-    ) -> Result<Self, FilesError> {
-        let files = Files::new(names.paths());
-        let mut keeper = Self {
-            names,
-            files,
-            certificates,
-            trust,
-            applied,
-            rejected,
-        };
-        keeper.look().await?;
-        Ok(keeper)
-    }
-
-    /// Looks at the files for ever. What can't be served is counted and logged once for each content, and the
-    /// last good pair is served on.
-    pub async fn run(mut self) {
-        let mut ticks = interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.look().await {
-                self.rejected.increment(1);
-                tracing::error!(
-                    error = chain(&error),
-                    "certificate files rejected; serving the last good pair"
-                );
-            }
-        }
-    }
-
-    async fn look(&mut self) -> Result<(), FilesError> {
-        let Some(contents) = self.files.changed().await? else {
-            return Ok(());
-        };
-        let (pair, trust) = self.names.parse(contents)?;
-        self.certificates.serve(&pair);
-        self.trust.send_replace(trust);
-        self.applied.increment(1);
+/// Serves what the files hold, from now on and whenever they change; an error if that can't be served now.
+pub(crate) async fn serve_files(
+    names: CertificateFiles,
+    certificates: Arc<Certificates>,
+    trust: watch::Sender<Trust>,
+    reloads: Reloads,
+) -> Result<Polled<impl FnMut(&[Vec<u8>]) -> Result<(), FilesError>>, FilesError> {
+    let paths = names.paths();
+    let serve = move |contents: &[Vec<u8>]| {
+        let (pair, trusted) = names.parse(contents)?;
+        certificates.serve(&pair);
+        trust.send_replace(trusted);
         let until = humantime::format_rfc3339_seconds(pair.not_after());
-        tracing::info!(file = %self.names.certificate.display(), %until, "serving a new certificate");
+        tracing::info!(file = %names.certificate.display(), %until, "serving a new certificate");
         Ok(())
-    }
+    };
+    Polled::start(paths, serve, reloads).await
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{create_dir, rename, write};
-    use std::os::unix::fs::symlink;
-    use std::path::Path;
-    use std::time::SystemTime;
+    use std::fs::write;
+    use std::time::{Duration, SystemTime};
 
     use metrics::Gauge;
     use rcgen::{KeyPair, generate_simple_self_signed};
+    use tokio::time::sleep;
 
+    use super::super::Authority;
     use super::*;
-    use crate::webhook::metrics::{Metrics, Outcome};
+    use crate::telemetry::chain;
+    use crate::webhook::metrics::{Certificate, Metrics};
+    use crate::webhook::polled::tests::{Mount, uncounted};
 
-    /// A folder as a kubelet mounts a Secret: `tls.crt -> ..data/tls.crt`, `..data -> ..N`.
-    struct Mount {
-        folder: tempfile::TempDir,
-        updates: u32,
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn mount((certificate, key): &(String, String)) -> Mount {
+        Mount::new(&[("tls.crt", certificate), ("tls.key", key)])
     }
 
-    impl Mount {
-        fn new(certificate: &str, key: &str) -> Self {
-            let mut mount = Self {
-                folder: tempfile::tempdir().unwrap(),
-                updates: 0,
-            };
-            mount.update(certificate, key);
-            for file in ["tls.crt", "tls.key"] {
-                symlink(
-                    Path::new("..data").join(file),
-                    mount.folder.path().join(file),
-                )
-                .unwrap();
-            }
-            mount
-        }
-
-        /// What the kubelet's AtomicWriter does: a new folder, then one rename of the symlink to it.
-        fn update(&mut self, certificate: &str, key: &str) {
-            self.updates += 1;
-            let (root, name) = (self.folder.path(), format!("..{}", self.updates));
-            create_dir(root.join(&name)).unwrap();
-            write(root.join(&name).join("tls.crt"), certificate).unwrap();
-            write(root.join(&name).join("tls.key"), key).unwrap();
-            symlink(&name, root.join("..data_tmp")).unwrap();
-            rename(root.join("..data_tmp"), root.join("..data")).unwrap();
-        }
-
-        fn names(&self) -> CertificateFiles {
-            CertificateFiles {
-                certificate: self.folder.path().join("tls.crt"),
-                key: self.folder.path().join("tls.key"),
-                authority: None,
-            }
+    fn names(mount: &Mount) -> CertificateFiles {
+        CertificateFiles {
+            certificate: mount.path("tls.crt"),
+            key: mount.path("tls.key"),
+            authority: None,
         }
     }
 
@@ -206,22 +128,12 @@ mod tests {
         (made.cert.pem(), made.signing_key.serialize_pem())
     }
 
-    async fn start(names: CertificateFiles, metrics: &Metrics) -> Result<FileKeeper, FilesError> {
-        let certificates = Arc::new(Certificates::new(Gauge::noop()));
-        let reloads = |outcome| metrics.certificate_reloads.handle((outcome,));
-        let counters = (reloads(Outcome::Applied), reloads(Outcome::Rejected));
-        FileKeeper::start(
-            names,
-            certificates,
-            watch::channel(Trust::Unknown).0,
-            counters,
-        )
-        .await
+    fn nothing_served() -> Arc<Certificates> {
+        Arc::new(Certificates::new(Gauge::noop()))
     }
 
-    fn served(keeper: &FileKeeper) -> CertificateDer<'static> {
-        keeper
-            .certificates
+    fn served(certificates: &Certificates) -> CertificateDer<'static> {
+        certificates
             .current
             .load_full()
             .expect("something is served")
@@ -229,35 +141,45 @@ mod tests {
             .clone()
     }
 
+    async fn error(names: CertificateFiles) -> FilesError {
+        let trust = watch::channel(Trust::Unknown).0;
+        let started = serve_files(names, nothing_served(), trust, uncounted()).await;
+        started.map(|_| ()).unwrap_err()
+    }
+
     #[tokio::test]
     async fn serves_the_new_pair_after_the_symlink_swap_of_a_kubelet() {
         let (first, second) = (pair(), pair());
-        let mut mount = Mount::new(&first.0, &first.1);
-        let mut keeper = start(mount.names(), &Metrics::new()).await.unwrap();
+        let mut mount = mount(&first);
+        let (certificates, (trust, trusted)) = (nothing_served(), watch::channel(Trust::Unknown));
+        let started = serve_files(names(&mount), Arc::clone(&certificates), trust, uncounted());
+        let mut polled = started.await.unwrap();
         assert_eq!(
-            served(&keeper),
+            served(&certificates),
             CertificateDer::from_pem_slice(first.0.as_bytes()).unwrap()
         );
-        mount.update(&second.0, &second.1);
-        keeper.look().await.unwrap();
+        mount.update(&[("tls.crt", &second.0), ("tls.key", &second.1)]);
+        polled.look().await.unwrap();
         assert_eq!(
-            served(&keeper),
+            served(&certificates),
             CertificateDer::from_pem_slice(second.0.as_bytes()).unwrap()
         );
-        assert_eq!(*keeper.trust.borrow(), Trust::Others);
+        assert_eq!(*trusted.borrow(), Trust::Others);
     }
 
     #[tokio::test(start_paused = true)]
     async fn keeps_the_last_good_pair_and_counts_each_bad_content_once() {
         let (first, second) = (pair(), pair());
-        let mut mount = Mount::new(&first.0, &first.1);
-        let metrics = Metrics::new();
-        let keeper = start(mount.names(), &metrics).await.unwrap();
-        let certificates = Arc::clone(&keeper.certificates);
-        let good = certificates.current.load_full();
-        mount.update(&second.0, &first.1);
-        let running = tokio::spawn(keeper.run());
-        tokio::time::sleep(PERIOD * 5).await; // on the paused clock: five looks
+        let mut mount = mount(&first);
+        let (metrics, certificates) = (Metrics::new(), nothing_served());
+        let trust = watch::channel(Trust::Unknown).0;
+        let reloads = Reloads::of(&metrics.certificate_reloads);
+        let started = serve_files(names(&mount), Arc::clone(&certificates), trust, reloads);
+        let polled = started.await.unwrap();
+        let good = served(&certificates);
+        mount.update(&[("tls.crt", &second.0), ("tls.key", &first.1)]);
+        let running = tokio::spawn(polled.run());
+        sleep(MINUTE).await; // on the paused clock: six looks
         running.abort();
         let page = metrics.handle().render();
         for (outcome, count) in [("applied", 1), ("rejected", 1)] {
@@ -265,66 +187,63 @@ mod tests {
             let line = format!("{series}{{outcome=\"{outcome}\"}} {count}\n");
             assert!(page.contains(&line), "{line} is not in\n{page}");
         }
-        assert!(Arc::ptr_eq(
-            &good.unwrap(),
-            &certificates.current.load_full().unwrap()
-        ));
+        assert_eq!(served(&certificates), good);
     }
 
     #[tokio::test]
     async fn says_what_is_wrong_with_the_files() {
         let (certificate, key) = pair();
         let other_key = KeyPair::generate().unwrap().serialize_pem();
+        let none = String::new();
         for (certificate, key, message) in [
             (
-                certificate.as_str(),
-                other_key.as_str(),
+                &certificate,
+                &other_key,
                 "the key does not belong to the certificate",
             ),
             (&key, &key, "there is no CERTIFICATE block"),
             (&certificate, &certificate, "there is no private key in PEM"),
-            ("", "", "there is no CERTIFICATE block"),
+            (&none, &none, "there is no CERTIFICATE block"),
         ] {
-            let mount = Mount::new(certificate, key);
-            let error = start(mount.names(), &Metrics::new()).await.unwrap_err();
-            let text = chain(&error);
+            let mount = mount(&(certificate.clone(), key.clone()));
+            let text = chain(&error(names(&mount)).await);
             assert!(text.contains(message) && text.contains("tls.crt"), "{text}");
         }
     }
 
     #[tokio::test]
     async fn publishes_the_authority_that_it_is_given() {
-        let (certificate, key) = pair();
-        let mount = Mount::new(&certificate, &key);
-        let authority = mount.folder.path().join("ca.crt");
-        write(&authority, &certificate).unwrap();
+        let pair = pair();
+        let mount = mount(&pair);
+        let authority = mount.path("ca.crt");
+        write(&authority, &pair.0).unwrap();
         let names = CertificateFiles {
             authority: Some(authority.clone()),
-            ..mount.names()
+            ..names(&mount)
         };
-        let keeper = start(names.clone(), &Metrics::new()).await.unwrap();
-        assert_eq!(*keeper.trust.borrow(), Trust::Bundle(certificate));
+        let (trust, trusted) = watch::channel(Trust::Unknown);
+        serve_files(names.clone(), nothing_served(), trust, uncounted())
+            .await
+            .unwrap();
+        assert_eq!(*trusted.borrow(), Trust::Bundle(pair.0));
         write(&authority, "nothing").unwrap();
-        let error = start(names, &Metrics::new()).await.unwrap_err();
         assert_eq!(
-            error.to_string(),
+            error(names).await.to_string(),
             format!("{} holds no CERTIFICATE block in PEM", authority.display())
         );
     }
 
-    #[tokio::test]
-    async fn expiry_is_a_gauge() {
+    #[test]
+    fn expiry_is_a_gauge() {
         let metrics = Metrics::new();
-        let gauge = metrics
-            .certificate_expiry
-            .handle((crate::webhook::metrics::Certificate::Serving,));
-        let certificates = Certificates::new(gauge);
-        let authority = super::super::Authority::generate(SystemTime::UNIX_EPOCH).unwrap();
+        let certificates =
+            Certificates::new(metrics.certificate_expiry.handle((Certificate::Serving,)));
+        let authority = Authority::generate(SystemTime::UNIX_EPOCH).unwrap();
         let leaf = authority
-            .sign(&["a.test".to_owned()], SystemTime::UNIX_EPOCH + PERIOD)
+            .sign(&["a.test".to_owned()], SystemTime::UNIX_EPOCH + MINUTE)
             .unwrap();
         certificates.serve(&leaf);
-        let seconds = 7 * 24 * 60 * 60 + PERIOD.as_secs();
+        let seconds = 7 * 24 * 60 * 60 + MINUTE.as_secs();
         let line = format!(
             "portcullis_webhook_certificate_expiry_timestamp_seconds{{certificate=\"serving\"}} {seconds}\n"
         );

@@ -29,7 +29,8 @@ use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 pub use authority::{Authority, AuthorityError, SecretStore};
-pub use files::{CertificateFiles, FileKeeper, FilesError};
+pub(super) use files::serve_files;
+pub use files::{CertificateFiles, FilesError};
 pub use keeper::{Keeper, KeeperError};
 
 /// A certificate chain, its key, and when it is over.

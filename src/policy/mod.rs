@@ -34,6 +34,9 @@ pub mod conflict;
 /// The rules, one file a family.
 pub mod rules;
 
+/// Fixes of several rules, merged into one piece of YAML for each place.
+mod paste;
+
 /// Findings weighed into a decision and the text a person reads.
 pub mod verdict;
 
@@ -80,13 +83,21 @@ pub fn judge(
     for rule in rules::RULES {
         rule.check(&mut context);
     }
-    match context.into_findings() {
-        Ok(findings) => Judgement::Done(Verdict::weigh(workload, request, settings, findings)),
-        Err(questions) => Judgement::Ask(questions),
-    }
+    let findings = match context.into_findings() {
+        Ok(findings) => findings,
+        Err(questions) => return Judgement::Ask(questions),
+    };
+    let only_warn = request
+        .user
+        .is_some_and(|user| settings.only_warns(user, request.groups));
+    let note = surroundings.unreadable().filter(|_| !findings.is_empty());
+    let note = note.map(|unknown| {
+        let namespace = workload.namespace;
+        format!("nothing is refused, since the labels of namespace \"{namespace}\" are unknown: {unknown}")
+    });
+    Judgement::Done(Verdict::weigh(workload, request, findings, only_warn, note))
 }
 
-/// What the rules' tests share: facts to hand, and one call from JSON to verdict.
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -129,6 +129,11 @@ impl RuleId {
         self as usize
     }
 
+    /// It asks for the existence of an object, which may be made a moment later.
+    pub fn is_reference(self) -> bool {
+        self.as_str().ends_with("-reference")
+    }
+
     /// The rule of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|id| id.as_str() == name)

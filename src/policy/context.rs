@@ -6,6 +6,7 @@ use super::{
     budget::PodBudget,
     facts::{Answer, Known, LimitRange, Namespace, Query, Unknown},
     finding::{Finding, Fix, Level},
+    patch::readiness_port,
     rules::RuleId,
     settings::Settings,
     template::Site,
@@ -104,6 +105,11 @@ impl Surroundings {
         }
     }
 
+    /// Its pods get the defaults of the settings.
+    pub(super) fn is_patched(&self) -> bool {
+        self.namespace().is_some_and(Namespace::is_patched)
+    }
+
     /// Why the labels of the namespace could not be read, if they could not.
     pub(super) fn unreadable(&self) -> Option<&Unknown> {
         match self.namespace.as_deref() {
@@ -161,6 +167,12 @@ impl<'a> Context<'a> {
                 .unwrap_or(self.settings.enforce)
         };
         self.settings.level(rule).min(enforced)
+    }
+
+    /// Settings will patch a readiness probe into this container's pods.
+    pub fn patches_readiness(&self, site: Site<'_, '_>) -> bool {
+        self.surroundings.is_patched()
+            && readiness_port(self.workload, &self.settings.patches, site).is_some()
     }
 
     /// Adds a finding at the level of its rule here, but never above `finding.level`; drops it where the rule is off.

@@ -34,6 +34,9 @@ pub mod conflict;
 /// The rules, one file a family.
 pub mod rules;
 
+/// Defaults for pods: what settings ask for, as a JSON Patch that only ever adds.
+pub mod patch;
+
 /// Fixes of several rules, merged into one piece of YAML for each place.
 mod paste;
 
@@ -78,7 +81,10 @@ pub fn judge(
     let mut inquiry = Inquiry::new(known);
     let surroundings = Surroundings::ask(&mut inquiry, workload.namespace);
     let ranges = surroundings.ranges().unwrap_or_default();
-    let budget = PodBudget::defaulted(&workload.template, ranges);
+    let mut budget = PodBudget::defaulted(&workload.template, ranges);
+    if surroundings.is_patched() {
+        patch::fill(&mut budget, &settings.patches, surroundings.ranges());
+    }
     let mut context = Context::new(workload, settings, &budget, &surroundings, inquiry);
     for rule in rules::RULES {
         rule.check(&mut context);

@@ -150,6 +150,7 @@ fn require(context: &mut Context<'_>, rule: RuleId, demanded: &Demanded) {
     for site in workload.template.containers().filter(Site::is_long_running) {
         let Demanded { field, path, probe } = *demanded;
         let fault = match probe(site.container) {
+            None if rule == RuleId::ReadinessProbe && context.patches_readiness(site) => continue,
             None => format!("has no {field}"),
             Some(probe) if probe.handler().is_none() => format!("has a {field} that asks nothing"),
             Some(_) => continue,

@@ -253,8 +253,8 @@ mod tests {
         patched().with(query, Answer::LimitRanges(vec![limit_range(item)]))
     }
 
-    fn pod(spec: Value) -> Value {
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec})
+    fn pod(spec: impl Into<Value>) -> Value {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec.into()})
     }
 
     fn operations(facts: &Facts, object: &Value) -> Vec<Operation> {

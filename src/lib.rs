@@ -20,6 +20,9 @@ pub mod yaml;
 pub mod policy;
 
 #[cfg(feature = "webhook")]
+pub mod settings;
+
+#[cfg(feature = "webhook")]
 pub mod facts;
 
 #[cfg(feature = "gate")]
@@ -31,3 +34,6 @@ pub mod telemetry;
 
 #[cfg(feature = "webhook")]
 pub mod webhook;
+
+#[cfg(feature = "webhook")]
+pub mod cli;

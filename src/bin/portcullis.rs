@@ -1,8 +1,11 @@
 //! `portcullis`: the admission server and the command line.
 
+use std::error::Error;
+use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use portcullis::cli::{check, explain, settings};
 use portcullis::telemetry::{self, LogArgs};
 use portcullis::webhook;
 
@@ -24,6 +27,12 @@ struct Args {
 enum Command {
     /// Serve the admission webhooks.
     Serve(Box<webhook::config::ServeArgs>),
+    /// Judge manifests by the rules: files, folders, standard input.
+    Check(Box<check::CheckArgs>),
+    /// List the rules, or say what one demands, why, and how to meet it.
+    Explain(explain::ExplainArgs),
+    /// Print the settings' JSON schema, or try out a settings file.
+    Settings(settings::SettingsArgs),
 }
 
 fn main() -> ExitCode {
@@ -52,25 +61,49 @@ fn run(args: Args) -> ExitCode {
         return fail(&error, BAD_CONFIGURATION);
     }
     match command {
-        Command::Serve(args) => match webhook::serve::run((*args).into()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(
-                &error,
-                if error.is_configuration() {
-                    BAD_CONFIGURATION
-                } else {
-                    1
+        Command::Serve(args) => end(webhook::serve::run((*args).into()).map(|()| 0), |error| {
+            if error.is_configuration() {
+                BAD_CONFIGURATION
+            } else {
+                1
+            }
+        }),
+        Command::Check(args) => {
+            let outcome = check::run(&args, stdout(), stderr());
+            end(
+                outcome.map(check::Outcome::exit_code),
+                check::Error::exit_code,
+            )
+        }
+        Command::Explain(args) => end(
+            explain::run(&args, stdout()).map(|()| 0),
+            |error| match error {
+                explain::Error::NoSuchRule { .. } => BAD_CONFIGURATION,
+                explain::Error::Output(_) => 1,
+            },
+        ),
+        Command::Settings(args) => {
+            end(
+                settings::run(&args, stdout()).map(|()| 0),
+                |error| match error {
+                    settings::Error::Settings(_) => BAD_CONFIGURATION,
+                    settings::Error::Output(_) => 1,
                 },
-            ),
-        },
+            )
+        }
     }
+}
+
+/// The exit status of what was done, or the last words of what could not be.
+fn end<E: Error>(outcome: Result<u8, E>, code: impl FnOnce(&E) -> u8) -> ExitCode {
+    outcome.map_or_else(|error| fail(&error, code(&error)), ExitCode::from)
 }
 
 #[expect(
     clippy::print_stderr,
     reason = "the last words of a program that could not do its work"
 )]
-fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+fn fail(error: &dyn Error, code: u8) -> ExitCode {
     eprintln!("portcullis: {}", telemetry::chain(error));
     code.into()
 }

@@ -1,0 +1,401 @@
+//! `portcullis check`: the rules on files, before they reach a cluster.
+//!
+//! ```text
+//! paths -> input (files) -> object (documents, lists, namespaces) --facts--> facts --+
+//!                                |                                             |     |
+//!                                +---------------- subjects ---------------> judge --+-> output
+//! ```
+
+use std::{
+    fmt,
+    io::{self, BufWriter, IsTerminal, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use clap::{Args, ValueEnum};
+
+use super::terminal::{Color, Palette, Pipe, Shown};
+use crate::{
+    facts::Files,
+    policy::{
+        finding::{Finding, Level},
+        settings::Settings,
+        workload::Workload,
+    },
+    settings,
+};
+
+/// Files, folders, standard input.
+mod input;
+
+/// Documents into objects.
+mod object;
+
+/// Who answers the judge.
+mod facts;
+
+/// Something to look at while it takes long.
+mod progress;
+
+/// The formats.
+mod output;
+
+pub use facts::ClusterError;
+use facts::{Cluster, Source};
+use input::Problem;
+use object::{Contents, Namespaces, Reader, Subject};
+pub use output::Format;
+use output::{Judged, Output};
+use progress::Progress;
+
+/// Options of `portcullis check`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Exit status:
+  0   nothing denied (there may be warnings)
+  1   something denied
+  2   an input could not be read or parsed; the others were judged all the same
+  64  the options or the settings file can't be used
+
+Examples:
+  portcullis check manifests/
+  helm template shop ./chart -n shop | portcullis check -n shop -
+  kubectl kustomize overlays/production | portcullis check --strict-references -
+  portcullis check --facts cluster -n shop deployment.yaml
+  portcullis check -o sarif manifests/ > portcullis.sarif")]
+pub struct CheckArgs {
+    /// Files, folders (searched for .yaml, .yml and .json), or - for standard input, which is also read when it is a
+    /// pipe and no path is given
+    #[arg(value_name = "PATH|-")]
+    paths: Vec<PathBuf>,
+
+    /// Where Secrets, ConfigMaps, ServiceAccounts, namespaces and LimitRanges are looked up
+    #[arg(long, value_enum, default_value_t = FactSource::Files, value_name = "WHERE")]
+    facts: FactSource,
+
+    /// What is not among the files does not exist: deny references to it, instead of warning
+    #[arg(long)]
+    strict_references: bool,
+
+    /// Namespace of objects that name none; an object that names another is an error, as for kubectl
+    #[arg(short, long)]
+    namespace: Option<String>,
+
+    /// Settings file, as the server reads it
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+
+    /// Format of the output
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+
+    /// For --facts cluster: a kubeconfig other than kubectl's
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// When to colour text
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+}
+
+/// Where questions about other objects are answered from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FactSource {
+    /// The given files; what is not among them may be in the cluster, so it only warns
+    Files,
+    /// The cluster of the kubeconfig, as at admission
+    Cluster,
+    /// Nowhere: references are not looked up
+    None,
+}
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was denied.
+    Passed,
+    /// Something was denied.
+    Denied,
+    /// An input could not be read.
+    Unreadable,
+}
+
+/// Why nothing could be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no path, and a person at standard input.
+    #[error(
+        "nothing to check: name files or folders, or - for standard input (see portcullis check --help)"
+    )]
+    NoPath,
+    /// Options that exclude each other.
+    #[error("--strict-references speaks of files, so it needs --facts files")]
+    StrictWithoutFiles,
+    /// The settings can't be used.
+    #[error("--settings")]
+    Settings(#[from] settings::Error),
+    /// There is no cluster to ask.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Standard output or standard error can't be written to.
+    #[error("can't write the output")]
+    Output(#[from] io::Error),
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Summary {
+    /// Objects that were judged.
+    objects: usize,
+    /// Of these, objects with something denied.
+    denied: usize,
+    /// Of these, objects with warnings only.
+    warned: usize,
+    /// Objects that are not judged: they make no pods.
+    skipped: usize,
+    /// Inputs, or parts of one, that could not be read.
+    problems: usize,
+}
+
+/// Writes verdicts, and counts them.
+struct Report<'w> {
+    output: Box<dyn Output>,
+    out: &'w mut dyn Write,
+    errors: &'w mut dyn Write,
+    summary: Summary,
+}
+
+/// Checks what `args` name; verdicts go to `out`, what can't be read to `errors`.
+pub fn run(args: &CheckArgs, out: impl Write, errors: impl Write) -> Result<Outcome, Error> {
+    let CheckArgs {
+        paths,
+        facts,
+        strict_references,
+        namespace,
+        output,
+        color,
+        ..
+    } = args;
+    if *strict_references && *facts != FactSource::Files {
+        return Err(Error::StrictWithoutFiles);
+    }
+    if paths.is_empty() && io::stdin().is_terminal() {
+        return Err(Error::NoPath);
+    }
+    let settings = args
+        .settings
+        .as_deref()
+        .map(settings::read)
+        .transpose()?
+        .unwrap_or_default();
+    let mut source = match facts {
+        FactSource::Files => Source::Files(Files::new(*strict_references)),
+        FactSource::Cluster => Source::Cluster(Cluster::connect(args.kubeconfig.clone())?),
+        FactSource::None => Source::Nobody,
+    };
+    let namespaces = Namespaces {
+        default: namespace
+            .clone()
+            .unwrap_or_else(|| source.namespace().to_owned()),
+        required: namespace.is_some(),
+    };
+    let mut report = Report {
+        output: output.output(Palette::new(*color)),
+        out: &mut BufWriter::new(Pipe::new(out)),
+        errors: &mut Pipe::new(errors),
+        summary: Summary::default(),
+    };
+    let reader = Reader {
+        settings: &settings,
+        namespaces: &namespaces,
+    };
+    let subjects = report.gather(paths, &reader, &mut source)?;
+    report.judge_all(subjects, &source, &settings)?;
+    report.finish()
+}
+
+// === impl Source ===
+
+impl Source {
+    /// The namespace of objects that name none.
+    fn namespace(&self) -> &str {
+        match self {
+            Self::Cluster(cluster) => cluster.namespace(),
+            Self::Files(_) | Self::Nobody => "default",
+        }
+    }
+}
+
+// === impl Report ===
+
+impl Report<'_> {
+    /// Reads all inputs: what is to be judged is returned, what answers questions goes to `source`.
+    fn gather<'s>(
+        &mut self,
+        paths: &[PathBuf],
+        reader: &Reader<'s>,
+        source: &mut Source,
+    ) -> io::Result<Vec<Subject<'s>>> {
+        let stdin = [PathBuf::from("-")];
+        let (inputs, problems) = input::inputs(if paths.is_empty() { &stdin } else { paths });
+        for problem in problems {
+            self.problem(&problem)?;
+        }
+        let mut progress = Progress::new("read", inputs.len());
+        let mut subjects = Vec::new();
+        for input in inputs {
+            progress.step(self.errors)?;
+            let Contents {
+                subjects: found,
+                facts,
+                skipped,
+                problems,
+            } = reader.read(&input);
+            self.summary.skipped += skipped;
+            for problem in problems {
+                self.problem(&problem)?;
+            }
+            if let Source::Files(files) = source {
+                for (object, namespace) in facts {
+                    if let Err(error) = files.add(&object, &namespace, &input.name) {
+                        let message =
+                            format!("an object that answers for others can't be read: {error}");
+                        self.problem(&Problem {
+                            file: Arc::clone(&input.name),
+                            position: None,
+                            message,
+                        })?;
+                    }
+                }
+                for subject in &found {
+                    files.add_workload(
+                        subject.kind,
+                        &subject.namespace,
+                        &subject.name,
+                        Arc::clone(&subject.json),
+                    );
+                }
+            }
+            subjects.extend(found);
+        }
+        progress.clear(self.errors)?;
+        Ok(subjects)
+    }
+
+    fn judge_all(
+        &mut self,
+        subjects: Vec<Subject<'_>>,
+        source: &Source,
+        settings: &Settings,
+    ) -> io::Result<()> {
+        let mut progress = Progress::new("judged", subjects.len());
+        for subject in subjects {
+            progress.step(self.errors)?;
+            match Workload::read(subject.kind, &subject.namespace, &subject.json) {
+                Ok(Some(workload)) => {
+                    let findings = source.judge(&workload, settings).findings;
+                    self.judged(&subject, &workload.name(), findings)?;
+                }
+                Ok(None) => self.summary.skipped += 1,
+                Err(malformed) => self.problem(&subject.problem(&malformed))?,
+            }
+        }
+        progress.clear(self.errors)
+    }
+
+    fn judged(
+        &mut self,
+        subject: &Subject<'_>,
+        name: &str,
+        findings: Vec<Finding>,
+    ) -> io::Result<()> {
+        let pointers: Vec<_> = findings
+            .iter()
+            .map(|finding| finding.path.as_str())
+            .collect();
+        let (begin, places) = subject.positions(&pointers);
+        let findings: Vec<_> = findings.into_iter().zip(places).collect();
+        let judged = Judged {
+            subject,
+            name,
+            position: begin,
+            findings: &findings,
+        };
+        self.summary.objects += 1;
+        match judged.level() {
+            Level::Deny => self.summary.denied += 1,
+            Level::Warn => self.summary.warned += 1,
+            Level::None => {}
+        }
+        self.output.judged(&judged, self.out)
+    }
+
+    fn problem(&mut self, problem: &Problem) -> io::Result<()> {
+        self.summary.problems += 1;
+        writeln!(self.errors, "{}", Shown(&problem.to_string()))?;
+        self.output.problem(problem, self.out)
+    }
+
+    fn finish(mut self) -> Result<Outcome, Error> {
+        self.output.finish(&self.summary, self.out)?;
+        self.out.flush()?;
+        Ok(match self.summary {
+            Summary { problems: 1.., .. } => Outcome::Unreadable,
+            Summary { denied: 1.., .. } => Outcome::Denied,
+            Summary { .. } => Outcome::Passed,
+        })
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// The exit status that tells it: 0, 1 or 2.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Denied => 1,
+            Self::Unreadable => 2,
+        }
+    }
+}
+
+// === impl Error ===
+
+impl Error {
+    /// The exit status that tells it: 64, `EX_USAGE` of sysexits(3), or 2 where the output is at fault.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoPath | Self::StrictWithoutFiles | Self::Settings(_) | Self::Cluster(_) => 64,
+            Self::Output(_) => 2,
+        }
+    }
+}
+
+// === impl Summary ===
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            objects,
+            denied,
+            warned,
+            skipped,
+            problems,
+        } = *self;
+        let passed = objects - denied - warned;
+        let s = |count| if count == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{objects} object{} judged: {denied} denied, {warned} warned, {passed} passed",
+            s(objects)
+        )?;
+        if skipped > 0 {
+            write!(f, "; {skipped} without pods skipped")?;
+        }
+        if problems > 0 {
+            write!(f, "; {problems} could not be read")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! Documents into objects: which are judged, which are facts about others, which are neither.
+
+use std::sync::Arc;
+
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
+
+use super::input::{Input, Problem};
+use crate::{
+    policy::{
+        settings::Settings,
+        workload::{Malformed, WorkloadKind},
+    },
+    yaml::{self, Document, Places, Position},
+};
+
+/// Kinds that tell the judge something about others.
+const FACTS: [&str; 5] = [
+    "ConfigMap",
+    "LimitRange",
+    "Namespace",
+    "Secret",
+    "ServiceAccount",
+];
+
+/// How objects come by their namespace.
+#[derive(Debug)]
+pub(super) struct Namespaces {
+    /// For objects that name none.
+    pub(super) default: String,
+    /// It was given with `-n`: then kubectl refuses objects that name another.
+    pub(super) required: bool,
+}
+
+/// What one input holds.
+#[derive(Debug, Default)]
+pub(super) struct Contents<'s> {
+    /// Objects to judge.
+    pub(super) subjects: Vec<Subject<'s>>,
+    /// Objects that answer questions, and their namespaces.
+    pub(super) facts: Vec<(Value, String)>,
+    /// Objects that are not judged.
+    pub(super) skipped: usize,
+    /// What can't be read.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// An object to judge. Kept as text: it takes a fifth of the memory of a parsed value.
+#[derive(Debug)]
+pub(super) struct Subject<'s> {
+    /// The input it is from.
+    pub(super) file: Arc<str>,
+    /// Its kind.
+    pub(super) kind: &'s WorkloadKind,
+    /// The namespace it goes to.
+    pub(super) namespace: String,
+    /// `metadata.name`; empty where there is none.
+    pub(super) name: String,
+    /// The object itself.
+    pub(super) json: Arc<RawValue>,
+    places: Places,
+}
+
+/// Reads the objects of inputs.
+#[derive(Debug)]
+pub(super) struct Reader<'s> {
+    pub(super) settings: &'s Settings,
+    pub(super) namespaces: &'s Namespaces,
+}
+
+/// `apiVersion` and `kind`.
+#[derive(Clone, Debug, Default)]
+struct Type {
+    api_version: String,
+    kind: String,
+}
+
+// === impl Reader ===
+
+impl<'s> Reader<'s> {
+    /// What `input` holds.
+    pub(super) fn read(&self, input: &Input) -> Contents<'s> {
+        let mut contents = Contents::default();
+        match input.read() {
+            Ok(text) => {
+                for document in yaml::documents(&text) {
+                    match document {
+                        Ok(document) => self.sort(document, &Type::default(), input, &mut contents),
+                        Err(error) => contents.problems.push(syntax(error, &text, input)),
+                    }
+                }
+            }
+            Err(problem) => contents.problems.push(problem),
+        }
+        contents
+    }
+
+    /// Puts an object where it belongs; a list's items each on their own. `inherited` is the type of items that name
+    /// none.
+    fn sort(
+        &self,
+        document: Document,
+        inherited: &Type,
+        input: &Input,
+        contents: &mut Contents<'s>,
+    ) {
+        let text = |pointer| document.value.pointer(pointer).and_then(Value::as_str);
+        let own = Type {
+            api_version: text("/apiVersion").unwrap_or_default().to_owned(),
+            kind: text("/kind").unwrap_or_default().to_owned(),
+        };
+        let is_bare = own.api_version.is_empty() && own.kind.is_empty();
+        let Type { api_version, kind } = if is_bare { inherited.clone() } else { own };
+        if api_version.is_empty() || kind.is_empty() {
+            if input.found {
+                contents.skipped += 1; // a Chart.yaml, values, a pipeline
+            } else {
+                let message = "not a Kubernetes object: it has no apiVersion and kind";
+                contents
+                    .problems
+                    .push(problem(&document, "", message.into(), input));
+            }
+            return;
+        }
+        let items = document.value.get("items").filter(|items| items.is_array());
+        if let Some(item) = items.and_then(|_| kind.strip_suffix("List")) {
+            let inherited = Type {
+                api_version,
+                kind: item.to_owned(),
+            };
+            for item in document.into_items("items").unwrap_or_default() {
+                self.sort(item, &inherited, input, contents);
+            }
+            return;
+        }
+        self.take(document, &Type { api_version, kind }, input, contents);
+    }
+
+    fn take(&self, document: Document, of: &Type, input: &Input, contents: &mut Contents<'s>) {
+        let Type { api_version, kind } = of;
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        let judged = self
+            .settings
+            .kinds()
+            .find(|row| row.group == group && row.version == version && row.kind == *kind);
+        let is_fact = api_version == "v1" && FACTS.contains(&kind.as_str());
+        if judged.is_none() {
+            contents.skipped += 1;
+            if !is_fact {
+                return;
+            }
+        }
+        let namespace = match self.namespace(&document, kind) {
+            Ok(namespace) => namespace,
+            Err(message) => {
+                contents
+                    .problems
+                    .push(problem(&document, "/metadata/namespace", message, input));
+                return;
+            }
+        };
+        let Document { value, places } = document;
+        let Some(kind) = judged else {
+            contents.facts.push((value, namespace));
+            return;
+        };
+        let name = value.pointer("/metadata/name").and_then(Value::as_str);
+        let name = name.unwrap_or_default().to_owned();
+        let json = to_raw_value(&value)
+            .expect("a JSON value can be written as JSON")
+            .into();
+        let file = Arc::clone(&input.name);
+        contents.subjects.push(Subject {
+            file,
+            kind,
+            namespace,
+            name,
+            json,
+            places,
+        });
+    }
+
+    /// The namespace of an object, as kubectl has it.
+    fn namespace(&self, document: &Document, kind: &str) -> Result<String, String> {
+        let Namespaces { default, required } = self.namespaces;
+        let own = document
+            .value
+            .pointer("/metadata/namespace")
+            .and_then(Value::as_str);
+        match own.filter(|own| !own.is_empty()) {
+            Some(own) if *required && own != default && kind != "Namespace" => Err(format!(
+                "the object's namespace is \"{own}\" and -n says \"{default}\": kubectl refuses that"
+            )),
+            Some(own) => Ok(own.to_owned()),
+            None => Ok(default.clone()),
+        }
+    }
+}
+
+/// A parser's error; where it stumbled over a template, how to come by what the template makes.
+fn syntax(error: yaml::Error, text: &str, input: &Input) -> Problem {
+    let line = usize::try_from(error.position.line).unwrap_or(usize::MAX);
+    let nearby = text.lines().skip(line.saturating_sub(2)).take(2);
+    let templated = nearby.into_iter().any(|line| line.contains("{{"));
+    let mut problem = Problem::syntax(&input.name, error);
+    if templated {
+        problem.message += "; this looks like a template: check what it makes, for example \
+                            helm template . | portcullis check -";
+    }
+    problem
+}
+
+fn problem(document: &Document, pointer: &str, message: String, input: &Input) -> Problem {
+    Problem {
+        file: Arc::clone(&input.name),
+        position: Some(document.position(pointer)),
+        message,
+    }
+}
+
+// === impl Subject ===
+
+impl Subject<'_> {
+    /// Where it begins, and where its values at `pointers` stand.
+    pub(super) fn positions(&self, pointers: &[&str]) -> (Position, Vec<Position>) {
+        let value = match pointers {
+            [] => Value::Null, // its beginning is known without
+            _ => serde_json::from_str(self.json.get()).unwrap_or_default(),
+        };
+        let find = |pointer: &&str| self.places.find(&value, pointer);
+        (find(&""), pointers.iter().map(find).collect())
+    }
+
+    /// An object that can't be read as its kind.
+    pub(super) fn problem(&self, malformed: &Malformed) -> Problem {
+        let pointer = pointer(&malformed.path);
+        let (_, places) = self.positions(&[&pointer]);
+        Problem {
+            file: Arc::clone(&self.file),
+            position: places.first().copied(),
+            message: format!("not a {}: {malformed}", self.kind.kind),
+        }
+    }
+}
+
+/// `spec.containers[1].name` as a JSON pointer; near enough where a key holds a dot, since what does not exist stands
+/// where the nearest value above it does.
+fn pointer(path: &str) -> String {
+    let path = path.replace('[', ".").replace(']', "");
+    let tokens = path.split('.').filter(|token| !token.is_empty());
+    tokens.flat_map(|token| ["/", token]).collect()
+}

@@ -1,5 +1,7 @@
 //! The manifests, read as the types of the Kubernetes API and held against the code.
 
+mod access;
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use clap::Parser;

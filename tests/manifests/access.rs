@@ -1,0 +1,100 @@
+//! What the manifests grant is what the code says it needs: no right is missing, and none is left over.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
+use portcullis::facts::access::{LOOKUPS, Scope, WRITES};
+
+use super::base;
+
+/// (verb, group, resource, names); no names stands for all objects.
+type Right = (String, String, String, Vec<String>);
+
+fn granted(rules: Option<Vec<PolicyRule>>) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    for rule in rules.expect("a role has rules") {
+        let names = rule.resource_names.unwrap_or_default();
+        for verb in &rule.verbs {
+            for group in rule.api_groups.as_deref().unwrap_or_default() {
+                for resource in rule.resources.as_deref().unwrap_or_default() {
+                    let right = (verb.clone(), group.clone(), resource.clone(), names.clone());
+                    assert!(rights.insert(right.clone()), "granted twice: {right:?}");
+                }
+            }
+        }
+    }
+    rights
+}
+
+fn needed(own: bool) -> BTreeSet<Right> {
+    LOOKUPS
+        .iter()
+        .chain(WRITES)
+        .filter_map(|access| {
+            let (ours, names) = match access.scope {
+                Scope::All => (false, &[][..]),
+                Scope::Named(names) => (false, names),
+                Scope::Own(names) => (true, names),
+            };
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            let right = (
+                access.verb.to_owned(),
+                access.group.to_owned(),
+                access.resource.to_owned(),
+                names,
+            );
+            (ours == own).then_some(right)
+        })
+        .collect()
+}
+
+#[test]
+fn the_cluster_role_is_what_the_code_needs() {
+    let role: ClusterRole = base("cluster-role");
+    assert_eq!(granted(role.rules), needed(false));
+    assert_eq!(role.aggregation_rule, None);
+}
+
+#[test]
+fn the_role_in_our_namespace_is_what_the_code_needs() {
+    let role: Role = base("role");
+    assert_eq!(granted(role.rules), needed(true));
+}
+
+#[test]
+fn secrets_are_never_listed_nor_watched() {
+    let cluster: ClusterRole = base("cluster-role");
+    let own: Role = base("role");
+    for (verb, _, resource, _) in granted(cluster.rules).union(&granted(own.rules)) {
+        assert!(resource != "*" && verb != "*", "{verb} {resource}");
+        assert!(
+            resource != "secrets" || !["list", "watch"].contains(&verb.as_str()),
+            "{verb} {resource}"
+        );
+    }
+}
+
+#[test]
+fn both_are_bound_to_our_service_account_alone() {
+    let cluster: ClusterRoleBinding = base("cluster-role-binding");
+    let own: RoleBinding = base("role-binding");
+    let reference = |kind: &str| RoleRef {
+        api_group: "rbac.authorization.k8s.io".to_owned(),
+        kind: kind.to_owned(),
+        name: "portcullis".to_owned(),
+    };
+    let us = Some(vec![Subject {
+        api_group: None,
+        kind: "ServiceAccount".to_owned(),
+        name: "portcullis".to_owned(),
+        namespace: Some("portcullis-system".to_owned()),
+    }]);
+    assert_eq!(
+        (cluster.role_ref, cluster.subjects),
+        (reference("ClusterRole"), us.clone())
+    );
+    assert_eq!((own.role_ref, own.subjects), (reference("Role"), us));
+    assert_eq!(own.metadata.namespace.as_deref(), Some("portcullis-system"));
+}

@@ -7,6 +7,9 @@
 //!          Switch <---------------- the state machine and its checks
 //! ```
 
+// Deep checks: what is true of the app and of what it depends on.
+pub mod check;
+
 // What the gate is in, why, and what comes next. Pure.
 pub mod state;
 

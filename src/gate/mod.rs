@@ -10,8 +10,20 @@
 // Deep checks: what is true of the app and of what it depends on.
 pub mod check;
 
+// Which life of the app this is.
+pub mod identity;
+
+// What makes a cold app a warm one.
+pub mod warmup;
+
 // What the gate is in, why, and what comes next. Pure.
 pub mod state;
+
+// Hears of all that, asks the machine, and does what it says.
+pub mod keeper;
+
+// What the gate shows of itself.
+pub mod status;
 
 // What the state machine tells the data path, and what the data path reports back.
 pub mod switch;
@@ -42,3 +54,14 @@ mod path;
 
 // The ports: what the data path is told at its start, and its life from listening to drained.
 pub mod service;
+
+// How the gate is started, and how it is asked.
+pub mod config;
+
+pub mod metrics;
+
+pub mod admin;
+
+pub mod control;
+
+pub mod process;

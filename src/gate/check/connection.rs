@@ -179,6 +179,17 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
+/// Awaits `answer` and meanwhile runs the `driver` of its connection. A driver that ends first has
+/// handed over all that was received, or leaves `answer` to fail by itself.
+pub(super) async fn drive<T>(answer: impl Future<Output = T>, driver: impl Future) -> T {
+    let (mut answer, mut driver) = (std::pin::pin!(answer), std::pin::pin!(driver));
+    tokio::select! {
+        biased; // which is looked at first makes no difference
+        answer = &mut answer => answer,
+        _ = &mut driver => answer.await,
+    }
+}
+
 /// The addresses of `host`; never an empty list.
 pub(super) async fn resolve(
     host: &str,

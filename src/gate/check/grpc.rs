@@ -8,7 +8,11 @@ use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::{connection::Target, failure::Failure, http::describe_http};
+use super::{
+    connection::{Target, drive},
+    failure::Failure,
+    http::describe_http,
+};
 
 /// A gRPC health check, ready to run.
 #[derive(Debug)]
@@ -59,15 +63,7 @@ impl Grpc {
             let response = sender.send_request(request).await.map_err(broken)?;
             self.judge(response, &subject).await
         };
-        tokio::select! {
-            biased; // the answer first: it is whole even if the server closed right after it
-            answer = answer => answer,
-            // Ends before the answer only when the server is gone.
-            ended = connection => match ended {
-                Err(error) => Err(broken(error)),
-                Ok(()) => Err(Failure::new(&subject, "connection closed without an answer")),
-            },
-        }
+        drive(answer, connection).await
     }
 
     fn request(&self) -> Result<Request<Full<Bytes>>, http::Error> {

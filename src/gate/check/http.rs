@@ -9,7 +9,7 @@ use regex_lite::Regex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    connection::{Target, Trust},
+    connection::{Target, Trust, drive},
     failure::Failure,
 };
 use crate::contract::HttpCheck;
@@ -87,15 +87,7 @@ impl Http {
             let response = sender.send_request(self.request()).await.map_err(broken)?;
             self.judge(response, subject).await
         };
-        tokio::select! {
-            biased; // the answer first: it is whole even if the server closed right after it
-            answer = answer => answer,
-            // Ends before the answer only with an error, which the answer's arm reports, too.
-            ended = connection => match ended {
-                Err(error) => Err(broken(error)),
-                Ok(()) => Err(Failure::new(subject, "connection closed without an answer")),
-            },
-        }
+        drive(answer, connection).await
     }
 
     fn request(&self) -> Request<Empty<Bytes>> {

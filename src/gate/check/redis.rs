@@ -7,7 +7,7 @@ use redis::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    connection::{Target, Trust},
+    connection::{Target, Trust, drive},
     failure::{self, Failure},
     secret::Secret,
 };
@@ -88,12 +88,7 @@ where
         .map_err(refused)?;
     let command = redis::cmd("PING");
     let answer = command.query_async::<()>(&mut connection);
-    tokio::select! {
-        biased; // the answer first: it is whole even if the server closed right after it
-        answer = answer => answer.map_err(refused),
-        // Ends before the answer only when the server is gone.
-        () = driver => Err(Failure::new(subject, "connection closed without an answer")),
-    }
+    drive(answer, driver).await.map_err(refused)
 }
 
 /// Words for what the server said. Its own are not quoted: they may name users.

@@ -202,6 +202,16 @@ impl Machine {
         }
     }
 
+    /// What may happen to traffic.
+    pub fn passage(&self) -> Passage {
+        self.passage
+    }
+
+    /// Whether a drain is done.
+    pub fn is_drained(&self) -> bool {
+        matches!(&self.phase, Phase::Draining(drain) if drain.done)
+    }
+
     /// What each check's results amount to, in the order of the settings.
     pub fn standings(&self) -> impl Iterator<Item = Standing> {
         self.tallies.iter().map(Tally::standing)
@@ -300,7 +310,7 @@ impl Machine {
     }
 
     fn release_hooks(&mut self) {
-        let drained = matches!(&self.phase, Phase::Draining(drain) if drain.done);
+        let drained = self.is_drained();
         let restart = !matches!(self.phase, Phase::Draining(_)) && self.hook_is_due();
         if self.hook.is_some() && (drained || restart) {
             self.hook = None;

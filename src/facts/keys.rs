@@ -185,11 +185,8 @@ mod tests {
             json!({"data": {}}),
             json!({"data": ["a"]}),
         ] {
-            assert_eq!(
-                keys(object.to_string().as_bytes(), 1).unwrap(),
-                [],
-                "{object}"
-            );
+            let keys = keys(object.to_string().as_bytes(), 1).unwrap();
+            assert!(keys.is_empty(), "{object}: {keys:?}");
         }
     }
 

@@ -8,6 +8,10 @@
     reason = "test helpers; clippy's in-tests allowances cover only #[test] functions; nobody imports this crate"
 )]
 
+mod docs;
+
+mod rules;
+
 mod yaml;
 
 mod api;

@@ -118,6 +118,7 @@ containers:
         "spec.initContainers.livenessProbe",
         "spec.initContainers.ports",
         "spec.initContainers.readinessProbe",
+        "spec.initContainers.restartPolicy",
     ],
     check: distinct,
 };

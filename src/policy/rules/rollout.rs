@@ -40,6 +40,7 @@ spec:
     level: Level::Warn,
     reads: &[
         "spec.containers.startupProbe",
+        "spec.initContainers.restartPolicy",
         "spec.initContainers.startupProbe",
         "workload.spec.minReadySeconds",
         "workload.spec.progressDeadlineSeconds",

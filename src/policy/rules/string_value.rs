@@ -14,7 +14,8 @@ pub(super) static STRING_VALUE: Rule = Rule {
           `8080` or `1.20` a number. The API server takes only strings there and answers \
           \"cannot unmarshal bool into Go struct field\", without a file or a line. A custom \
           resource may take them, and its controller then fails to make pods. Judged are the \
-          metadata of the workload and of its template, and env values.",
+          metadata of the workload and of its template, and env values. On updates, a change of \
+          the workload's own labels or annotations alone is never sent to the webhook.",
     example: "\
 containers:
 - name: app

@@ -1,0 +1,49 @@
+//! The README's generated parts are what the code says. `make docs` writes them anew.
+//!
+//! A generated part stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`, each on a line of its own.
+
+use std::{env, fmt::Write as _, fs};
+
+use portcullis::policy::rules::RULES;
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+
+/// Set to anything, it makes the test write the parts instead of comparing them.
+const UPDATE: &str = "UPDATE_DOCS";
+
+/// The rules, in the order of the table in the code.
+fn rules() -> String {
+    let mut table = String::from("| rule | demands | level |\n| --- | --- | --- |\n");
+    for rule in RULES {
+        let summary = rule.summary.replace('|', "\\|");
+        writeln!(table, "| `{}` | {summary} | {} |", rule.id, rule.level).unwrap();
+    }
+    table
+}
+
+/// `text` with the part `name` replaced.
+fn with_part(text: &str, name: &str, body: &str) -> String {
+    let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- {name}:{edge} -->\n"));
+    let (before, rest) = text
+        .split_once(&begin)
+        .unwrap_or_else(|| panic!("README has no {begin}"));
+    let (_, after) = rest
+        .split_once(&end)
+        .unwrap_or_else(|| panic!("README has no {end}"));
+    format!("{before}{begin}{body}{end}{after}")
+}
+
+#[test]
+fn the_readme_holds_the_rules_as_the_code_has_them() {
+    let readme = fs::read_to_string(README).expect("README.md");
+    let generated = with_part(&readme, "rules", &rules());
+    if env::var_os(UPDATE).is_some() {
+        fs::write(README, generated).expect("README.md");
+        return;
+    }
+    assert!(
+        readme == generated,
+        "the README's rules differ from the code: run `make docs`\n\n{}",
+        rules()
+    );
+}

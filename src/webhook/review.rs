@@ -194,9 +194,10 @@ impl NotAReview {
 /// As much of a stranger's word as an error message should carry.
 fn quoted(word: Option<&str>) -> String {
     const LONGEST: usize = 80;
-    word.map_or("none".to_owned(), |word| {
-        format!("\"{}\"", word.chars().take(LONGEST).collect::<String>())
-    })
+    match word {
+        Some(word) => format!("\"{}\"", word.chars().take(LONGEST).collect::<String>()),
+        None => String::from("none"),
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::{
     facts::{Live, live::Facts},
     policy::{
         self, Judgement,
+        rules::RuleId,
         settings::Settings,
         verdict::{Decision, Verdict},
         workload::{Workload, WorkloadKind},
@@ -186,15 +187,18 @@ impl Shared {
     }
 }
 
-/// Asks what the judge wants to know, round by round, until it has a verdict. One that refuses is given only on facts
-/// that were asked since the review arrived.
+/// Asks what the judge wants to know, round by round, until it has a verdict. One that refuses, or says that another
+/// object lacks something, is given only on facts that were asked since the review arrived.
 async fn settle(mut facts: Facts, judge: impl Fn(&Facts) -> Judgement) -> Verdict {
     let mut rounds = 0;
     loop {
         match judge(&facts) {
-            Judgement::Done(verdict) if verdict.decision != Decision::Deny => return verdict,
             Judgement::Done(verdict) => {
-                if !facts.confirm() {
+                let blames = verdict
+                    .findings
+                    .iter()
+                    .any(|finding| blames_another_object(finding.rule));
+                if !(blames || verdict.decision == Decision::Deny) || !facts.confirm() {
                     return verdict;
                 }
             }
@@ -204,6 +208,29 @@ async fn settle(mut facts: Facts, judge: impl Fn(&Facts) -> Judgement) -> Verdic
             }
             Judgement::Ask(_) => facts.close(),
         }
+    }
+}
+
+/// The rule's findings speak of other objects than the judged one, which may have changed since they were looked up.
+fn blames_another_object(rule: RuleId) -> bool {
+    match rule {
+        RuleId::LimitRange
+        | RuleId::SecretReference
+        | RuleId::ConfigmapReference
+        | RuleId::PullSecretReference
+        | RuleId::ServiceAccountReference
+        | RuleId::RequiredEnv
+        | RuleId::EnvParity => true,
+        RuleId::ReadinessProbe
+        | RuleId::LivenessProbe
+        | RuleId::ProbePort
+        | RuleId::ProbeDistinct
+        | RuleId::CpuRequest
+        | RuleId::MemoryRequest
+        | RuleId::MemoryLimit
+        | RuleId::CpuLimit
+        | RuleId::RolloutStrategy
+        | RuleId::StringValue => false,
     }
 }
 
@@ -264,4 +291,363 @@ fn facts_timeout(uri: &Uri) -> Duration {
     given.map_or(FACTS_TIMEOUT, |given| {
         given.mul_f64(FACTS_SHARE).min(FACTS_TIMEOUT)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, StatusCode, header::ALLOW};
+    use http_body_util::{BodyExt as _, Full};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::{facts::testing::Api, webhook::stack::stack};
+
+    /// A service whose API server knows one namespace, `shop`, and the answers it gave.
+    struct Served {
+        admission: Admission,
+        metrics: Arc<Metrics>,
+        _api: Api,
+    }
+
+    impl Served {
+        async fn start() -> Self {
+            let namespace = json!({"metadata": {"name": "shop"}});
+            let limits = json!({"items": []});
+            let api = Api::of(vec![
+                ("/api/v1/namespaces/shop", namespace),
+                ("/api/v1/namespaces/shop/limitranges", limits),
+            ])
+            .await;
+            let metrics = Arc::<Metrics>::default();
+            let settings = Arc::new(ArcSwap::from_pointee(Settings::default()));
+            let admission = Admission::new(api.live(&metrics), settings, Arc::clone(&metrics));
+            Self {
+                admission,
+                metrics,
+                _api: api,
+            }
+        }
+
+        async fn send(&self, request: Request<Vec<u8>>) -> (http::response::Parts, Value) {
+            let stack = stack(self.admission.clone(), Arc::clone(&self.metrics));
+            let answer = stack
+                .oneshot(request.map(Full::<bytes::Bytes>::from))
+                .await
+                .unwrap();
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            (head, serde_json::from_slice(&body).unwrap())
+        }
+
+        async fn post(&self, body: impl Into<Vec<u8>>) -> (StatusCode, Value) {
+            let request = Request::post("/validate?timeout=3s")
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.into())
+                .unwrap();
+            let (head, body) = self.send(request).await;
+            (head.status, body)
+        }
+
+        fn counted(&self, series: &str) -> u64 {
+            let page = self.metrics.handle().render();
+            let value = page
+                .lines()
+                .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+            value
+                .unwrap_or_else(|| panic!("no {series}"))
+                .parse()
+                .unwrap()
+        }
+
+        fn rejected(&self, reason: &str) -> u64 {
+            self.counted(&format!(
+                "portcullis_webhook_requests_rejected_total{{reason=\"{reason}\"}}"
+            ))
+        }
+    }
+
+    fn review(object: &Value) -> Value {
+        json!({
+            "kind": "AdmissionReview",
+            "apiVersion": "admission.k8s.io/v1",
+            "request": {
+                "uid": "an-uid",
+                "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "namespace": "shop",
+                "operation": "CREATE",
+                "userInfo": {"username": "jane"},
+                "object": object,
+            },
+        })
+    }
+
+    fn pod(containers: usize) -> Value {
+        let container = |number| {
+            json!({
+                "name": format!("app-{number}"),
+                "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}},
+                "livenessProbe": {"tcpSocket": {"port": 8080}},
+                "ports": [{"containerPort": 8080}],
+                "resources": {
+                    "requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"cpu": "1", "memory": "1Mi"},
+                },
+            })
+        };
+        let containers: Vec<_> = (0..containers).map(container).collect();
+        json!({"metadata": {"name": "app"}, "spec": {"containers": containers}})
+    }
+
+    #[tokio::test]
+    async fn names_a_wrong_path_method_and_content_type() {
+        let served = Served::start().await;
+        let request = |method: &str, path: &str, content_type: Option<&'static str>| {
+            let mut request = Request::new(review(&pod(1)).to_string().into_bytes());
+            *request.method_mut() = method.parse().unwrap();
+            *request.uri_mut() = path.parse().unwrap();
+            if let Some(value) = content_type {
+                request
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            }
+            request
+        };
+        let json = Some("application/json");
+        for (request, status, reason, words) in [
+            (request("POST", "/", json), 404, "path", "nothing at /;"),
+            (
+                request("POST", "/validate/", json),
+                404,
+                "path",
+                "nothing at /validate/;",
+            ),
+            (
+                request("GET", "/validate", json),
+                405,
+                "method",
+                "not by GET",
+            ),
+            (request("PUT", "/mutate", json), 405, "method", "not by PUT"),
+            (
+                request("POST", "/validate", None),
+                415,
+                "content_type",
+                "not nothing",
+            ),
+            (
+                request("POST", "/validate", Some("text/yaml")),
+                415,
+                "content_type",
+                "not text/yaml",
+            ),
+        ] {
+            let before = served.rejected(reason);
+            let (head, body) = served.send(request).await;
+            assert_eq!(head.status, status, "{words}");
+            assert_eq!(body["code"], status, "{words}");
+            assert!(body["message"].as_str().unwrap().contains(words), "{body}");
+            assert_eq!(head.headers.get(ALLOW).is_some(), status == 405);
+            assert_eq!(served.rejected(reason), before + 1, "{words}");
+        }
+        let request = request(
+            "POST",
+            "/validate?timeout=3s",
+            Some("Application/JSON; charset=utf-8"),
+        );
+        assert_eq!(served.send(request).await.0.status, 200);
+    }
+
+    #[tokio::test]
+    async fn names_and_counts_a_body_that_is_no_review() {
+        let served = Served::start().await;
+        let mut beta = review(&pod(1));
+        beta["apiVersion"] = json!("admission.k8s.io/v1beta1");
+        let mut bare = review(&pod(1));
+        bare["request"]["object"] = Value::Null;
+        let unreadable = review(&json!({"spec": {"containers": 7}}));
+        let not_utf8 = review(&json!({"metadata": {"annotations": {"a": "?"}}}))
+            .to_string()
+            .replace('?', "\u{7f}");
+        let not_utf8: Vec<u8> = not_utf8
+            .into_bytes()
+            .into_iter()
+            .map(|byte| if byte == 0x7f { 0xff } else { byte })
+            .collect();
+        for (body, status, reason) in [
+            (b"not JSON".to_vec(), 400, "json"),
+            (not_utf8, 400, "json"),
+            (b"{}".to_vec(), 400, "not_review"),
+            (beta.to_string().into(), 400, "version"),
+            (bare.to_string().into(), 400, "object"),
+            (unreadable.to_string().into(), 422, "object"),
+        ] {
+            let before = served.rejected(reason);
+            let (code, answer) = served.post(body).await;
+            assert_eq!(
+                (code.as_u16(), &answer["kind"]),
+                (status, &json!("Status")),
+                "{answer}"
+            );
+            assert_eq!(served.rejected(reason), before + 1, "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn counts_what_it_lets_through_unjudged() {
+        let served = Served::start().await;
+        let changed = |pointer: &str, value: Value| {
+            let mut review = review(&pod(1));
+            *review.pointer_mut(pointer).unwrap() = value;
+            review
+        };
+        let mut scale = review(&pod(1));
+        scale["request"]["subResource"] = json!("scale");
+        for (review, reason) in [
+            (changed("/request/kind/kind", json!("Gateway")), "kind"),
+            (changed("/request/kind/version", json!("v2")), "kind"),
+            (changed("/request/operation", json!("CONNECT")), "operation"),
+            (changed("/request/operation", json!("UPDATE")), "operation"),
+            (scale, "subresource"),
+        ] {
+            let series = format!("portcullis_webhook_unjudged_total{{reason=\"{reason}\"}}");
+            let before = served.counted(&series);
+            let (_, answer) = served.post(review.to_string()).await;
+            assert_eq!(answer["response"]["allowed"], true);
+            assert!(
+                answer["response"]["warnings"][0]
+                    .as_str()
+                    .unwrap()
+                    .contains("does not judge")
+            );
+            assert_eq!(served.counted(&series), before + 1, "{review}");
+        }
+    }
+
+    #[tokio::test]
+    async fn judges_a_pod_of_500_containers() {
+        let served = Served::start().await;
+        let (status, answer) = served.post(review(&pod(500)).to_string()).await;
+        assert_eq!(
+            (status, &answer["response"]["allowed"]),
+            (StatusCode::OK, &json!(true)),
+            "{answer}"
+        );
+        let mut pod = pod(500);
+        for container in pod["spec"]["containers"].as_array_mut().unwrap() {
+            container.as_object_mut().unwrap().remove("resources");
+        }
+        let (status, answer) = served.post(review(&pod).to_string()).await;
+        assert_eq!(
+            (status, &answer["response"]["allowed"]),
+            (StatusCode::OK, &json!(false))
+        );
+    }
+
+    #[tokio::test]
+    async fn judges_an_object_of_three_mebibytes() {
+        let served = Served::start().await;
+        let mut pod = pod(1);
+        pod["metadata"]["annotations"] = json!({"large": "x".repeat(3 * 1024 * 1024)});
+        let (status, answer) = served.post(review(&pod).to_string()).await;
+        assert_eq!(
+            (status, &answer["response"]["allowed"]),
+            (StatusCode::OK, &json!(true)),
+            "{answer}"
+        );
+    }
+
+    #[tokio::test]
+    async fn nesting_in_a_field_that_nobody_reads_changes_nothing() {
+        let served = Served::start().await;
+        let mut pod = pod(1);
+        pod["spec"]["unknown"] = json!("HERE");
+        let nested = "[".repeat(100_000) + &"]".repeat(100_000);
+        let body = review(&pod).to_string().replace("\"HERE\"", &nested);
+        let (status, answer) = served.post(body).await;
+        assert_eq!(
+            (status, &answer["response"]["allowed"]),
+            (StatusCode::OK, &json!(true)),
+            "{answer}"
+        );
+    }
+
+    #[test]
+    fn facts_get_a_part_of_the_time_there_is() {
+        for (query, expected) in [
+            ("/validate", 2000),
+            ("/validate?timeout=30s", 2000),
+            ("/validate?timeout=1s", 700),
+            ("/validate?a=b&timeout=2s", 1400),
+            ("/validate?timeout=soon", 2000),
+            ("/validate?timeout=", 2000),
+        ] {
+            let timeout = facts_timeout(&query.parse().unwrap());
+            assert_eq!(timeout.as_millis(), expected, "{query}");
+        }
+    }
+
+    /// A review with one value, anywhere in it, replaced by another.
+    fn replaced(place: usize, value: &Value) -> Value {
+        fn walk(at: &mut Value, place: &mut usize, value: &Value) {
+            if *place == 0 {
+                *at = value.clone();
+            }
+            *place = place.wrapping_sub(1);
+            match at {
+                Value::Array(items) => items.iter_mut().for_each(|item| walk(item, place, value)),
+                Value::Object(members) => {
+                    members
+                        .values_mut()
+                        .for_each(|member| walk(member, place, value));
+                }
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        let mut review = review(&pod(2));
+        walk(&mut review, &mut { place }, value);
+        review
+    }
+
+    /// Whatever comes, the answer is a review or a status, and the process lives.
+    fn is_answered(body: Vec<u8>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (status, answer) = Served::start().await.post(body).await;
+            match status.as_u16() {
+                200 => assert!(answer["response"]["allowed"].is_boolean(), "{answer}"),
+                400 | 422 => assert_eq!(answer["kind"], "Status", "{answer}"),
+                other => panic!("{other}: {answer}"),
+            }
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn any_value_in_any_place_is_answered(
+            place in 0_usize..90,
+            value in prop_oneof![
+                Just(json!(null)), Just(json!(true)), Just(json!(-1)), Just(json!(1e300)), Just(json!("")),
+                Just(json!("\u{0}\u{fffd}")), Just(json!([])), Just(json!([null])), Just(json!({})),
+                Just(json!({"": {"": []}})), Just(json!("99999999999999999999Ei")),
+            ],
+        ) {
+            is_answered(replaced(place, &value).to_string().into_bytes());
+        }
+
+        #[test]
+        fn any_bytes_in_any_place_are_answered(
+            at in any::<prop::sample::Index>(), cut in 0_usize..40, bytes in prop::collection::vec(any::<u8>(), 0..8),
+        ) {
+            let mut body = review(&pod(2)).to_string().into_bytes();
+            let at = at.index(body.len());
+            body.splice(at..(at + cut).min(body.len()), bytes);
+            is_answered(body);
+        }
+    }
 }

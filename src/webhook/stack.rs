@@ -147,3 +147,246 @@ impl Drop for InFlight {
         self.0.decrement(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use http::{StatusCode, header::RETRY_AFTER};
+    use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+    use hyper::body::Frame;
+    use serde_json::Value;
+    use tokio::sync::Semaphore;
+    use tower::service_fn;
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn request(bytes: usize) -> Request<Full<Bytes>> {
+        Request::post("/validate")
+            .body(vec![b' '; bytes].into())
+            .unwrap()
+    }
+
+    /// Answers when the semaphore has a permit, and counts how often it was called.
+    fn waiting(
+        permits: &Arc<Semaphore>,
+        calls: &Arc<AtomicUsize>,
+    ) -> impl Service<Request<Vec<u8>>, Response = Answer, Error = Rejected, Future: Send>
+    + Clone
+    + Send
+    + 'static {
+        let (permits, calls) = (Arc::clone(permits), Arc::clone(calls));
+        service_fn(move |_| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            let permits = Arc::clone(&permits);
+            async move {
+                permits.acquire().await.unwrap().forget();
+                Ok(respond::allowed("uid", &[]))
+            }
+        })
+    }
+
+    async fn message(answer: Answer) -> String {
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let status: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&status["kind"], &status["status"]),
+            (&"Status".into(), &"Failure".into())
+        );
+        status["message"].as_str().unwrap().to_owned()
+    }
+
+    fn counted(metrics: &Metrics, series: &str) -> u64 {
+        let page = metrics.handle().render();
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn sheds_what_is_beyond_the_limit_at_once() {
+        let (permits, calls, metrics) = (
+            Arc::new(Semaphore::new(0)),
+            Arc::default(),
+            Arc::<Metrics>::default(),
+        );
+        let stack = stack(waiting(&permits, &calls), Arc::clone(&metrics));
+        let mut under_way = tokio::task::JoinSet::new();
+        for _ in 0..CONCURRENT_REVIEWS {
+            under_way.spawn(stack.clone().oneshot(request(2)));
+        }
+        while calls.load(Ordering::SeqCst) < CONCURRENT_REVIEWS {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            counted(&metrics, "portcullis_webhook_requests_in_flight"),
+            512
+        );
+
+        let answer = stack.clone().oneshot(request(2)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(answer.headers()[RETRY_AFTER], "1");
+        assert_eq!(message(answer).await, "too many reviews at once; try again");
+        assert_eq!(
+            counted(&metrics, "portcullis_webhook_requests_shed_total"),
+            1
+        );
+
+        permits.add_permits(CONCURRENT_REVIEWS);
+        while let Some(answer) = under_way.join_next().await {
+            assert_eq!(answer.unwrap().unwrap().status(), StatusCode::OK);
+        }
+        permits.add_permits(1);
+        assert_eq!(
+            stack.oneshot(request(2)).await.unwrap().status(),
+            StatusCode::OK
+        );
+        assert_eq!(
+            counted(&metrics, "portcullis_webhook_requests_in_flight"),
+            0
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn says_so_when_there_is_no_verdict_in_time() {
+        let (permits, metrics) = (Arc::new(Semaphore::new(0)), Arc::<Metrics>::default());
+        let stack = stack(waiting(&permits, &Arc::default()), Arc::clone(&metrics));
+        let begun = Instant::now();
+        let answer = stack.oneshot(request(2)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(message(answer).await, "no verdict in time");
+        assert!(
+            begun.elapsed() < Duration::from_secs(3),
+            "the API server has hung up by then"
+        );
+        assert_eq!(
+            counted(
+                &metrics,
+                "portcullis_webhook_requests_rejected_total{reason=\"timeout\"}"
+            ),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_is_no_longer_in_flight() {
+        let (permits, metrics) = (Arc::new(Semaphore::new(0)), Arc::<Metrics>::default());
+        let stack = stack(waiting(&permits, &Arc::default()), Arc::clone(&metrics));
+        let mut answer = tokio_test::task::spawn(stack.oneshot(request(2)));
+        assert!(answer.poll().is_pending());
+        assert_eq!(
+            counted(&metrics, "portcullis_webhook_requests_in_flight"),
+            1
+        );
+        drop(answer);
+        assert_eq!(
+            counted(&metrics, "portcullis_webhook_requests_in_flight"),
+            0
+        );
+    }
+
+    #[tokio::test]
+    async fn takes_a_body_of_eight_mebibytes_and_none_larger() {
+        let (permits, metrics) = (Arc::new(Semaphore::new(9)), Arc::<Metrics>::default());
+        let stack = stack(waiting(&permits, &Arc::default()), Arc::clone(&metrics));
+        for (bytes, status) in [
+            (8 * MIB, StatusCode::OK),
+            (8 * MIB + 1, StatusCode::PAYLOAD_TOO_LARGE),
+        ] {
+            let answer = stack.clone().oneshot(request(bytes)).await.unwrap();
+            assert_eq!(answer.status(), status, "{bytes}");
+        }
+        assert_eq!(
+            counted(
+                &metrics,
+                "portcullis_webhook_requests_rejected_total{reason=\"too_large\"}"
+            ),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn bounds_a_body_that_does_not_say_its_length() {
+        let (permits, metrics) = (Arc::new(Semaphore::new(9)), Arc::<Metrics>::default());
+        let stack = stack(waiting(&permits, &Arc::default()), metrics);
+        let frames = futures_util::stream::repeat_with(|| {
+            Ok::<_, io::Error>(Frame::data(Bytes::from_static(&[b' '; 4096])))
+        });
+        let request = Request::post("/validate")
+            .body(StreamBody::new(frames))
+            .unwrap();
+        let answer = stack.oneshot(request).await.unwrap();
+        assert_eq!(
+            message(answer).await,
+            "the body is larger than 8 MiB, which no review can be"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_named() {
+        let metrics = Arc::<Metrics>::default();
+        let stack = stack(
+            waiting(&Arc::new(Semaphore::new(0)), &Arc::default()),
+            Arc::clone(&metrics),
+        );
+        let frames = futures_util::stream::iter([Err::<Frame<Bytes>, _>(io::Error::other("gone"))]);
+        let request = Request::post("/validate")
+            .body(StreamBody::new(frames))
+            .unwrap();
+        let answer = stack.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(message(answer).await, "the body broke off");
+        assert_eq!(
+            counted(
+                &metrics,
+                "portcullis_webhook_requests_rejected_total{reason=\"body\"}"
+            ),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn large_bodies_take_turns_and_small_ones_pass_by() {
+        let (permits, calls, metrics) =
+            (Arc::new(Semaphore::new(0)), Arc::default(), Arc::default());
+        let stack = stack(waiting(&permits, &calls), metrics);
+        let mut large: Vec<_> = (0..5)
+            .map(|_| tokio_test::task::spawn(stack.clone().oneshot(request(MIB))))
+            .collect();
+        for answer in &mut large {
+            assert!(answer.poll().is_pending());
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 4, "the fifth waits");
+        let mut small = tokio_test::task::spawn(stack.oneshot(request(2)));
+        assert!(small.poll().is_pending());
+        assert_eq!(calls.load(Ordering::SeqCst), 5, "the small one does not");
+
+        permits.add_permits(6);
+        for answer in large.iter_mut().chain([&mut small]).take(4) {
+            assert!(answer.poll().is_ready());
+        }
+        assert!(large[4].is_woken());
+        assert!(large[4].poll().is_ready());
+        assert_eq!(calls.load(Ordering::SeqCst), 6);
+    }
+
+    #[tokio::test]
+    async fn an_empty_body_reaches_the_service() {
+        let (permits, calls) = (Arc::new(Semaphore::new(1)), Arc::default());
+        let stack = stack(waiting(&permits, &calls), Arc::default());
+        let request = Request::get("/elsewhere")
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        assert_eq!(
+            stack.oneshot(request).await.unwrap().status(),
+            StatusCode::OK
+        );
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+}

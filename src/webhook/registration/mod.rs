@@ -20,12 +20,13 @@ use tokio::time::{sleep, timeout};
 
 use super::metrics::{Configuration, Metrics, WriteOutcome};
 use super::tls::Trust;
+use crate::facts::access::CONFIGURATION;
 use crate::policy::settings::Settings;
 use crate::telemetry::chain;
 use entries::{entries, shipped_entry};
 
 /// Name of both configurations (`manifests/base`), and the field manager of what we set in them.
-const NAME: &str = "portcullis";
+const NAME: &str = CONFIGURATION;
 
 /// How often the configurations are looked at, in case somebody has changed our fields.
 const PERIOD: Duration = Duration::from_secs(60);

@@ -16,9 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
 use super::{Pair, PairError};
-
-/// The Secret that holds the authority, in our own namespace.
-const SECRET: &str = "portcullis-ca";
+use crate::facts::access::CA_SECRET;
 
 /// How long the authority lives. Ten years, as Gatekeeper's: a leaf can be signed anew by anyone who runs, but
 /// a new authority must reach both webhook configurations before it is of use.
@@ -49,7 +47,7 @@ pub struct Authority {
 #[non_exhaustive]
 pub enum AuthorityError {
     /// The API server did not do as asked.
-    #[error("Secret {SECRET} cannot be {verb}")]
+    #[error("Secret {CA_SECRET} cannot be {verb}")]
     Api {
         /// read, created or replaced.
         verb: &'static str,
@@ -58,7 +56,7 @@ pub enum AuthorityError {
     },
     /// The Secret holds something else.
     #[error(
-        "Secret {SECRET} holds no usable authority in {field}; delete it to have a new one made"
+        "Secret {CA_SECRET} holds no usable authority in {field}; delete it to have a new one made"
     )]
     Unusable {
         /// The key of its data.
@@ -201,7 +199,7 @@ impl SecretStore {
         loop {
             let Some(secret) = self
                 .0
-                .get_opt(SECRET)
+                .get_opt(CA_SECRET)
                 .await
                 .map_err(|error| api("read", error))?
             else {
@@ -231,7 +229,7 @@ impl SecretStore {
     async fn created(&self, authority: &Authority) -> Result<bool, AuthorityError> {
         let secret = Secret {
             metadata: ObjectMeta {
-                name: Some(SECRET.to_owned()),
+                name: Some(CA_SECRET.to_owned()),
                 ..ObjectMeta::default()
             },
             type_: Some("kubernetes.io/tls".to_owned()),
@@ -257,7 +255,7 @@ impl SecretStore {
         won(
             "replaced",
             self.0
-                .replace(SECRET, &PostParams::default(), &secret)
+                .replace(CA_SECRET, &PostParams::default(), &secret)
                 .await,
         )
     }

@@ -9,6 +9,9 @@ pub mod serve;
 /// Files whose content is looked at every so often.
 pub mod polled;
 
+/// The settings in force.
+pub mod settings;
+
 /// What is served, and who vouches for it.
 pub mod tls;
 

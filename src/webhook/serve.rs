@@ -4,13 +4,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config as KubeConfig};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,12 +18,12 @@ use super::metrics::{Certificate, Metrics};
 use super::polled::Reloads;
 use super::registration::Registration;
 use super::service::Admission;
+use super::settings::{InForce, SettingsError};
 use super::stack::stack;
 use super::tls::{
     Certificates, FilesError, Keeper, SecretStore, Trust, serve_files, server_config,
 };
 use crate::facts::Live;
-use crate::policy::settings::Settings;
 use crate::server::{self, Admin, BindError, Meters, Readiness, Tls};
 
 /// Why the server did not start, or ended before it was asked to.
@@ -54,6 +53,9 @@ pub enum ServeError {
     /// The certificate files can't be served.
     #[error("--tls-cert, --tls-key")]
     CertificateFiles(#[from] FilesError),
+    /// The settings file can't be used.
+    #[error("--settings")]
+    Settings(#[from] SettingsError),
     /// TLS could not be set up.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
@@ -85,7 +87,8 @@ impl ServeError {
             Self::Cluster(_)
             | Self::Kubeconfig { .. }
             | Self::Client(_)
-            | Self::CertificateFiles(_) => true,
+            | Self::CertificateFiles(_)
+            | Self::Settings(_) => true,
             Self::Start(_) | Self::Bind(_) | Self::Tls(_) => false,
         }
     }
@@ -116,12 +119,6 @@ pub fn run(config: Config) -> Result<(), ServeError> {
 async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
     let cluster = cluster(&config).await?;
     let client = Client::try_from(cluster.clone()).map_err(ServeError::client)?;
-    let bound = Bound {
-        webhook: server::bind("--listen", config.listen).await?,
-        admin: server::bind("--admin-listen", config.admin_listen).await?,
-    };
-    let (webhook, admin) = (bound.webhook.local_addr()?, bound.admin.local_addr()?);
-    tracing::info!(%webhook, %admin, "listening");
     let mut parts = Parts {
         metrics: Arc::new(Metrics::new()),
         readiness: Readiness::default(),
@@ -129,14 +126,20 @@ async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(),
     };
     let metrics = Arc::clone(&parts.metrics);
     parts.background.spawn(Metrics::upkeep(metrics.handle()));
+    let in_force = parts.settings(&config).await?;
     let (tls, trust) = parts.certificates(&config, &client).await?;
-    let settings = Arc::new(ArcSwap::from_pointee(Settings::default()));
-    let watched = (Arc::clone(&settings), Arc::new(Notify::new()));
-    let registration = Registration::new(client, watched, trust, Arc::clone(&metrics));
+    let bound = Bound {
+        webhook: server::bind("--listen", config.listen).await?,
+        admin: server::bind("--admin-listen", config.admin_listen).await?,
+    };
+    let (webhook, admin) = (bound.webhook.local_addr()?, bound.admin.local_addr()?);
+    tracing::info!(%webhook, %admin, "listening");
+    // Only now: who is called must listen.
+    let registration = Registration::new(client, in_force.clone(), trust, Arc::clone(&metrics));
     parts.background.spawn(registration.run());
 
     let live = Live::connect(cluster, Arc::clone(&metrics)).map_err(ServeError::client)?;
-    let admission = Admission::new(live, settings, Arc::clone(&metrics));
+    let admission = Admission::new(live, in_force.settings, Arc::clone(&metrics));
     let handler = stack(admission, Arc::clone(&metrics));
 
     let stop_admin = CancellationToken::new();
@@ -160,6 +163,17 @@ async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(),
 // === impl Parts ===
 
 impl Parts {
+    /// Puts the settings in force that are to hold from the first review on.
+    async fn settings(&mut self, config: &Config) -> Result<InForce, ServeError> {
+        let in_force = InForce::default();
+        if let Some(path) = &config.settings {
+            let reloads = Reloads::of(&self.metrics.settings_reloads);
+            let file = in_force.follow(path.clone(), reloads).await?;
+            self.background.spawn(file.run());
+        }
+        Ok(in_force)
+    }
+
     /// Starts what keeps the certificate; readiness waits for the first one.
     async fn certificates(
         &mut self,

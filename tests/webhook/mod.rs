@@ -2,6 +2,8 @@
 
 mod connections;
 
+mod program;
+
 mod raw;
 
 mod shutdown;

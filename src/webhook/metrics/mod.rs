@@ -121,8 +121,8 @@ metrics! {
     HANDSHAKES = counter("portcullis_webhook_tls_handshakes_total", &["kind"], "TLS handshakes that succeeded.");
     ACCEPT_ERRORS = counter("portcullis_webhook_accept_errors_total", &[], "Connections not accepted for want of file descriptors or memory.");
     CERTIFICATE_EXPIRY = gauge("portcullis_webhook_certificate_expiry_timestamp_seconds", &["certificate"], "When the certificate is over, in seconds since 1970; 0 where there is none.");
-    CERTIFICATE_RELOADS = counter("portcullis_webhook_certificate_reloads_total", &["outcome"], "Changes of --tls-cert and --tls-key. Rejected: the last good pair is served on.");
-    SETTINGS_RELOADS = counter("portcullis_webhook_settings_reloads_total", &["outcome"], "Changes of the settings file. Rejected: the last good settings stay in force.");
+    CERTIFICATE_RELOADS = counter("portcullis_webhook_certificate_reloads_total", &["outcome"], "Contents of --tls-cert and --tls-key, the first included. Rejected: the last good pair is served on.");
+    SETTINGS_RELOADS = counter("portcullis_webhook_settings_reloads_total", &["outcome"], "Contents of the settings file, the first included. Rejected: the last good settings stay in force.");
     REGISTRATIONS = counter("portcullis_webhook_registrations_total", &["configuration", "outcome"], "Looks at our webhook configurations, and what came of them.");
 }
 

@@ -6,7 +6,6 @@ mod entries;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
@@ -14,14 +13,14 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
 use super::metrics::{Configuration, Metrics, WriteOutcome};
+use super::settings::InForce;
 use super::tls::Trust;
 use crate::facts::access::CONFIGURATION;
-use crate::policy::settings::Settings;
 use crate::telemetry::chain;
 use entries::{entries, shipped_entry};
 
@@ -40,9 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Keeps our fields in both configurations as they must be.
 pub(super) struct Registration {
     client: Client,
-    settings: Arc<ArcSwap<Settings>>,
-    /// Told when `settings` has changed.
-    changed: Arc<Notify>,
+    in_force: InForce,
     trust: watch::Receiver<Trust>,
     metrics: Arc<Metrics>,
 }
@@ -65,17 +62,16 @@ enum RegistrationError {
 // === impl Registration ===
 
 impl Registration {
-    /// Registers what `settings` say is judged, once `trust` is known.
+    /// Registers what the settings in force say is judged, once `trust` is known.
     pub(super) fn new(
         client: Client,
-        (settings, changed): (Arc<ArcSwap<Settings>>, Arc<Notify>),
+        in_force: InForce,
         trust: watch::Receiver<Trust>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             client,
-            settings,
-            changed,
+            in_force,
             trust,
             metrics,
         }
@@ -112,7 +108,7 @@ impl Registration {
             tokio::select! {
                 biased; // all are cancel-safe, and all lead to the same look
                 _ = self.trust.changed() => {}
-                () = self.changed.notified() => {}
+                () = self.in_force.changed.notified() => {}
                 () = sleep(wait) => {}
             }
         }
@@ -172,7 +168,7 @@ impl Registration {
             .into_iter()
             .find(|entry| entry.get("name").is_some_and(|is| is == name));
         let shipped = shipped.ok_or(RegistrationError::NoEntry(name))?;
-        let settings = self.settings.load();
+        let settings = self.in_force.settings.load();
         let kinds: Vec<_> = settings.kinds().collect();
         let ours = json!({
             "apiVersion": resource.api_version,

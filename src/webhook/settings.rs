@@ -1,0 +1,93 @@
+//! The settings in force: read at the start, and again whenever the file's content changes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use super::polled::{Polled, ReadError, Reloads};
+use crate::policy::settings::Settings;
+use crate::settings;
+
+/// The settings file can't be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// It can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It can be read, but not as settings.
+    #[error(transparent)]
+    Invalid(#[from] settings::Error),
+}
+
+/// Settings that change while they are used.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InForce {
+    /// The last good ones.
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
+    /// Told of each change.
+    pub(crate) changed: Arc<Notify>,
+}
+
+// === impl InForce ===
+
+impl InForce {
+    /// Puts what the file says in force, now and whenever it changes; an error if that can't be done now.
+    pub(crate) async fn follow(
+        &self,
+        path: PathBuf,
+        reloads: Reloads,
+    ) -> Result<Polled<impl FnMut(&[Vec<u8>]) -> Result<(), SettingsError> + use<>>, SettingsError>
+    {
+        let (in_force, paths) = (self.clone(), vec![path.clone()]);
+        let apply = move |contents: &[Vec<u8>]| {
+            let settings = settings::parse(contents.concat(), &path)?;
+            in_force.settings.store(Arc::new(settings));
+            in_force.changed.notify_one();
+            tracing::info!(file = %path.display(), "settings in force");
+            Ok(())
+        };
+        Polled::start(paths, apply, reloads).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::finding::Level;
+    use crate::telemetry::chain;
+    use crate::webhook::polled::tests::{Mount, uncounted};
+
+    #[tokio::test]
+    async fn puts_new_settings_in_force_after_the_symlink_swap_of_a_kubelet() {
+        let mut mount = Mount::new(&[("settings.yaml", "enforce: warn\n")]);
+        let in_force = InForce::default();
+        let following = in_force.follow(mount.path("settings.yaml"), uncounted());
+        let mut polled = following.await.unwrap();
+        assert_eq!(in_force.settings.load().enforce, Level::Warn);
+        in_force.changed.notified().await;
+        mount.update(&[("settings.yaml", "enforce: none\n")]);
+        polled.look().await.unwrap();
+        assert_eq!(in_force.settings.load().enforce, Level::None);
+        in_force.changed.notified().await;
+    }
+
+    #[tokio::test]
+    async fn keeps_the_last_good_settings_and_says_file_line_and_field() {
+        let mut mount = Mount::new(&[("settings.yaml", "enforce: warn\n")]);
+        let in_force = InForce::default();
+        let following = in_force.follow(mount.path("settings.yaml"), uncounted());
+        let mut polled = following.await.unwrap();
+        mount.update(&[("settings.yaml", "# a comment\nenforce: loudly\n")]);
+        let error = chain(&polled.look().await.unwrap_err());
+        let place = format!("{}:2:", mount.path("settings.yaml").display());
+        assert!(
+            error.starts_with(&place) && error.contains("enforce"),
+            "{error}"
+        );
+        assert_eq!(in_force.settings.load().enforce, Level::Warn);
+    }
+}

@@ -14,6 +14,8 @@ mod rules;
 
 mod yaml;
 
+mod cli;
+
 mod api;
 
 mod manifests;

@@ -202,6 +202,8 @@ mod tests {
     #[test]
     fn a_rule_that_is_not_there_suggests_its_neighbours() {
         let error = explained(Some("memory-limits")).unwrap_err().to_string();
+        let start = "there is no rule \"memory-limits\"; did you mean memory-limit";
+        assert!(error.starts_with(start), "{error}");
         assert_eq!(
             error,
             "there is no rule \"memory-limits\"; did you mean memory-limit?"

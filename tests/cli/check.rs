@@ -1,0 +1,256 @@
+//! Whose word counts: namespaces, settings, where facts come from; and the commands beside check.
+
+use serde_json::Value;
+
+use super::{GOOD, check_in, fed, folder, portcullis};
+
+/// A passing deployment whose app reads a key of a Secret.
+fn reading(secret: &str, key: &str) -> String {
+    let env = format!(
+        "        env:\n        - name: URL\n          valueFrom: {{secretKeyRef: {{name: {secret}, key: {key}}}}}\n        readinessProbe:"
+    );
+    GOOD.replacen("        readinessProbe:", &env, 1)
+}
+
+fn secret(namespace: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: db, namespace: {namespace}}}\nstringData: {{url: x}}\n"
+    )
+}
+
+/// Status of a check, and rule, level and message of its findings.
+fn findings(files: &[(&str, &[u8])], args: &[&str]) -> (i32, Vec<(String, String, String)>) {
+    let folder = folder(files);
+    let said = check_in(&folder, &[args, &["-o", "json", "."]].concat());
+    let json: Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}{}", said.out, said.err));
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let findings = json["findings"].as_array().unwrap().iter();
+    let findings = findings
+        .map(|f| (text(f, "rule"), text(f, "level"), text(f, "message")))
+        .collect();
+    (said.status, findings)
+}
+
+#[test]
+fn namespaces_are_as_kubectl_has_them() {
+    let bare = GOOD
+        .replace("  namespace: shop\n", "")
+        .replace("memory: 256Mi", "");
+    let named = |args: &[&str]| {
+        let said = fed(
+            &[&["check", "-o", "json", "-"], args].concat(),
+            bare.as_bytes(),
+        );
+        let json: Value = serde_json::from_str(&said.out).unwrap();
+        json["findings"][0]["namespace"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(named(&[]), "default");
+    assert_eq!(named(&["-n", "team"]), "team");
+    let said = fed(&["check", "-n", "team", "-"], GOOD.as_bytes());
+    assert_eq!(said.status, 2);
+    assert_eq!(
+        said.err,
+        "stdin:6:3: the object's namespace is \"shop\" and -n says \"team\": kubectl refuses that\n"
+    );
+    assert_eq!(
+        fed(&["check", "-n", "shop", "-"], GOOD.as_bytes()).status,
+        0
+    );
+}
+
+#[test]
+fn typed_lists_lend_their_items_a_kind() {
+    let pod = "  spec: {containers: [{name: app}]}\n";
+    let list = format!(
+        "apiVersion: v1\nkind: PodList\nitems:\n- metadata: {{name: a}}\n{pod}- metadata: {{name: b}}\n{pod}"
+    );
+    let said = fed(&["check", "-"], list.as_bytes());
+    assert!(
+        said.out.contains("Pod default/a  stdin:4") && said.out.contains("Pod default/b  stdin:6"),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.out.contains("2 objects judged: 2 denied"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn an_object_that_is_none_of_its_kind_is_a_problem_with_its_line() {
+    let wrong = GOOD.replace("      - name: app", "      - name: [app]");
+    let said = fed(&["check", "-"], wrong.as_bytes());
+    assert_eq!(said.status, 2);
+    assert!(
+        said.err
+            .starts_with("stdin:11:9: not a Deployment: spec.template.spec.containers[0].name: "),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn namespaces_among_the_files_set_the_level_of_their_workloads() {
+    let namespace = b"apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {portcullis.dev/enforce: warn}}\n";
+    let bad = GOOD.replace("memory: 256Mi", "");
+    let (status, found) = findings(&[("a.yaml", bad.as_bytes())], &[]);
+    assert_eq!((status, found[0].1.as_str()), (1, "deny"));
+    let (status, found) = findings(&[("a.yaml", bad.as_bytes()), ("z.yaml", namespace)], &[]);
+    assert_eq!((status, found[0].1.as_str()), (0, "warn"));
+}
+
+#[test]
+fn settings_are_read_as_the_server_reads_them() {
+    let bad = GOOD.replace("memory: 256Mi", "");
+    let with = |settings: &str| {
+        let folder = folder(&[
+            ("a.yaml", bad.as_bytes()),
+            ("settings", settings.as_bytes()),
+        ]);
+        check_in(&folder, &["--settings", "settings", "a.yaml"])
+    };
+    assert_eq!(with("rules:\n  memory-limit: {level: warn}\n").status, 0);
+    assert_eq!(with("").status, 1);
+    let said = with("enforce: deny\nrules:\n  memory-limit:\n    level: loud\n");
+    assert_eq!(said.status, 64);
+    assert!(
+        said.err.contains("settings:4:5") && said.err.contains("rules.memory-limit.level"),
+        "{}",
+        said.err
+    );
+    let said = with("enforce: [\n");
+    assert_eq!(said.status, 64);
+    assert!(said.err.contains("settings:2:"), "{}", said.err);
+}
+
+#[test]
+fn options_that_can_not_be_used_are_exit_64() {
+    for args in [
+        &["check", "--facts", "nowhere"][..],
+        &["check", "--strict-references", "--facts", "none", "x"],
+    ] {
+        let said = portcullis(args);
+        assert_eq!((said.status, said.out.as_str()), (64, ""), "{}", said.err);
+        assert!(!said.err.is_empty());
+    }
+    let said = portcullis(&[
+        "check",
+        "--facts",
+        "cluster",
+        "--kubeconfig",
+        "/nonexistent",
+        "shop",
+    ]);
+    assert_eq!(said.status, 64);
+    assert!(
+        said.err.contains("--kubeconfig /nonexistent"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn control_characters_of_a_manifest_never_reach_a_terminal() {
+    let bad = GOOD
+        .replace("memory: 256Mi", "")
+        .replace("- name: app", "- name: \"a\\e[31mb\"");
+    let said = fed(&["check", "-"], bad.as_bytes());
+    assert!(
+        !said.out.contains('\u{1b}') && said.out.contains("\\u{1b}"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn explain_tells_of_rules_and_their_neighbours() {
+    let list = portcullis(&["explain"]);
+    assert_eq!((list.status, list.out.contains("memory-limit")), (0, true));
+    let one = portcullis(&["explain", "memory-limit"]);
+    assert!(
+        one.out.contains("Does not pass:") && one.out.contains("Passes:"),
+        "{}",
+        one.out
+    );
+    let none = portcullis(&["explain", "memory-limits"]);
+    assert_eq!((none.status, none.out.as_str()), (64, ""));
+    let said = "portcullis: there is no rule \"memory-limits\"; did you mean memory-limit";
+    assert!(none.err.starts_with(said), "{}", none.err);
+}
+
+#[test]
+fn settings_prints_a_schema_and_tries_out_a_file() {
+    let schema = portcullis(&["settings", "--schema"]);
+    let parsed: Value = serde_json::from_str(&schema.out).unwrap();
+    assert!(parsed["properties"]["rules"].is_object(), "{}", schema.out);
+    let folder = folder(&[("good", b"enforce: warn\n"), ("bad", b"enforced: warn\n")]);
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    assert_eq!(portcullis(&["settings", "--file", &path("good")]).status, 0);
+    let bad = portcullis(&["settings", "--file", &path("bad")]);
+    assert_eq!(bad.status, 64);
+    assert!(
+        bad.err.contains("bad:1:1") && bad.err.contains("enforced"),
+        "{}",
+        bad.err
+    );
+    assert_eq!(portcullis(&["settings"]).status, 64);
+}
+
+#[test]
+fn help_names_every_exit_status_and_gives_examples() {
+    let help = portcullis(&["check", "--help"]);
+    assert_eq!(help.status, 0);
+    for text in ["Exit status:", "Examples:", "--strict-references", "  64  "] {
+        assert!(help.out.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn references_are_looked_up_among_the_files_and_nowhere_else() {
+    let found = |files: &[(&str, &[u8])], args: &[&str]| {
+        let (status, found) = findings(files, args);
+        let found: Vec<_> = found.into_iter().filter(|(rule, ..)| rule == "secret-reference").collect();
+        (status, found)
+    };
+    let (reader, here, elsewhere) = (reading("db", "url"), secret("shop"), secret("base"));
+    let reader = ("reader.yaml", reader.as_bytes());
+    assert_eq!(found(&[reader, ("z.yaml", here.as_bytes())], &[]), (0, Vec::new()));
+
+    let (status, unknown) = found(&[reader], &[]);
+    assert_eq!((status, unknown.len(), unknown[0].1.as_str()), (0, 1, "warn"), "{unknown:?}");
+    let (status, missing) = found(&[reader], &["--strict-references"]);
+    assert_eq!((status, missing[0].1.as_str()), (1, "deny"), "{missing:?}");
+    assert_eq!(found(&[reader], &["--facts", "none"]), (0, Vec::new()));
+
+    let (status, other) = found(&[reader, ("base/z.yaml", elsewhere.as_bytes())], &[]);
+    assert_eq!((status, other[0].1.as_str()), (0, "warn"));
+    assert!(other[0].2.contains("base/z.yaml") && other[0].2.contains("\"base\""), "{other:?}");
+    let (status, _) = found(&[reader, ("base/z.yaml", elsewhere.as_bytes())], &["--strict-references"]);
+    assert_eq!(status, 1);
+
+    let typo = reading("db", "uri");
+    let (status, key) = found(&[("reader.yaml", typo.as_bytes()), ("z.yaml", here.as_bytes())], &[]);
+    assert_eq!((status, key[0].1.as_str()), (1, "deny"), "{key:?}");
+}
+
+#[test]
+fn unquoted_words_that_kubectl_takes_for_booleans_are_told_with_their_line() {
+    let metadata = "  name: catalog\n  labels:\n    canary: on\n  annotations:\n    owner: no\n";
+    let env = "        env:\n        - name: DEBUG\n          value: yes\n        readinessProbe:";
+    let text = GOOD
+        .replacen("  name: catalog\n", metadata, 1)
+        .replacen("        readinessProbe:", env, 1);
+    let said = fed(&["check", "-"], text.as_bytes());
+    assert_eq!(said.status, 1, "{}{}", said.out, said.err);
+    for (line, word) in [(7, "canary"), (9, "owner"), (20, "DEBUG")] {
+        let told = said.out.lines().any(|told| {
+            told.contains("deny  string-value") && told.contains(&format!("line {line}:")) && told.contains(word)
+        });
+        assert!(told, "{word}: {}", said.out);
+    }
+}

@@ -214,27 +214,49 @@ fn help_names_every_exit_status_and_gives_examples() {
 fn references_are_looked_up_among_the_files_and_nowhere_else() {
     let found = |files: &[(&str, &[u8])], args: &[&str]| {
         let (status, found) = findings(files, args);
-        let found: Vec<_> = found.into_iter().filter(|(rule, ..)| rule == "secret-reference").collect();
+        let found: Vec<_> = found
+            .into_iter()
+            .filter(|(rule, ..)| rule == "secret-reference")
+            .collect();
         (status, found)
     };
     let (reader, here, elsewhere) = (reading("db", "url"), secret("shop"), secret("base"));
     let reader = ("reader.yaml", reader.as_bytes());
-    assert_eq!(found(&[reader, ("z.yaml", here.as_bytes())], &[]), (0, Vec::new()));
+    assert_eq!(
+        found(&[reader, ("z.yaml", here.as_bytes())], &[]),
+        (0, Vec::new())
+    );
 
     let (status, unknown) = found(&[reader], &[]);
-    assert_eq!((status, unknown.len(), unknown[0].1.as_str()), (0, 1, "warn"), "{unknown:?}");
+    assert_eq!(
+        (status, unknown.len(), unknown[0].1.as_str()),
+        (0, 1, "warn"),
+        "{unknown:?}"
+    );
     let (status, missing) = found(&[reader], &["--strict-references"]);
     assert_eq!((status, missing[0].1.as_str()), (1, "deny"), "{missing:?}");
     assert_eq!(found(&[reader], &["--facts", "none"]), (0, Vec::new()));
 
     let (status, other) = found(&[reader, ("base/z.yaml", elsewhere.as_bytes())], &[]);
     assert_eq!((status, other[0].1.as_str()), (0, "warn"));
-    assert!(other[0].2.contains("base/z.yaml") && other[0].2.contains("\"base\""), "{other:?}");
-    let (status, _) = found(&[reader, ("base/z.yaml", elsewhere.as_bytes())], &["--strict-references"]);
+    assert!(
+        other[0].2.contains("base/z.yaml") && other[0].2.contains("\"base\""),
+        "{other:?}"
+    );
+    let (status, _) = found(
+        &[reader, ("base/z.yaml", elsewhere.as_bytes())],
+        &["--strict-references"],
+    );
     assert_eq!(status, 1);
 
     let typo = reading("db", "uri");
-    let (status, key) = found(&[("reader.yaml", typo.as_bytes()), ("z.yaml", here.as_bytes())], &[]);
+    let (status, key) = found(
+        &[
+            ("reader.yaml", typo.as_bytes()),
+            ("z.yaml", here.as_bytes()),
+        ],
+        &[],
+    );
     assert_eq!((status, key[0].1.as_str()), (1, "deny"), "{key:?}");
 }
 
@@ -242,14 +264,16 @@ fn references_are_looked_up_among_the_files_and_nowhere_else() {
 fn unquoted_words_that_kubectl_takes_for_booleans_are_told_with_their_line() {
     let metadata = "  name: catalog\n  labels:\n    canary: on\n  annotations:\n    owner: no\n";
     let env = "        env:\n        - name: DEBUG\n          value: yes\n        readinessProbe:";
-    let text = GOOD
-        .replacen("  name: catalog\n", metadata, 1)
-        .replacen("        readinessProbe:", env, 1);
+    let text =
+        GOOD.replacen("  name: catalog\n", metadata, 1)
+            .replacen("        readinessProbe:", env, 1);
     let said = fed(&["check", "-"], text.as_bytes());
     assert_eq!(said.status, 1, "{}{}", said.out, said.err);
-    for (line, word) in [(7, "canary"), (9, "owner"), (20, "DEBUG")] {
+    for (line, word) in [(7, "canary"), (9, "owner"), (21, "DEBUG")] {
         let told = said.out.lines().any(|told| {
-            told.contains("deny  string-value") && told.contains(&format!("line {line}:")) && told.contains(word)
+            told.contains("deny  string-value")
+                && told.contains(&format!("line {line}:"))
+                && told.contains(word)
         });
         assert!(told, "{word}: {}", said.out);
     }

@@ -78,6 +78,15 @@ impl Verdict {
         note: Option<String>,
     ) -> Self {
         let mut lowered = Vec::new();
+        if request.dry_run {
+            // What is missing may be part of the same set, of which nothing is applied yet.
+            for finding in findings
+                .iter_mut()
+                .filter(|finding| finding.rule.is_reference())
+            {
+                finding.level = finding.level.min(Level::Warn);
+            }
+        }
         if only_warn {
             for finding in findings
                 .iter_mut()

@@ -3,6 +3,9 @@
 /// What `portcullis explain` prints, and the fields that a rule says it reads.
 mod explained;
 
+/// The cases of the rules, one by one.
+mod cases;
+
 use std::{collections::HashMap, sync::Arc};
 
 use portcullis::{

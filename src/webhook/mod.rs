@@ -35,3 +35,7 @@ pub mod metrics;
 
 /// Opens the mouth of our webhook configurations.
 mod registration;
+
+/// Whole reviews in, whole answers out.
+#[cfg(test)]
+mod goldens;

@@ -11,12 +11,14 @@ use http::{
 };
 use http_body_util::Full;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     metrics::Rejection,
     review::{API_VERSION, KIND, NotAReview},
 };
 use crate::policy::{
+    patch::Operation,
     verdict::{Decision, Verdict},
     workload::Malformed,
 };
@@ -99,6 +101,14 @@ struct AuditAnnotations {
     rules: String,
 }
 
+/// One operation of a JSON Patch (RFC 6902).
+#[derive(Serialize)]
+struct PatchOperation<'a> {
+    op: &'static str,
+    path: &'a str,
+    value: &'a Value,
+}
+
 /// `Status` (apimachinery `meta/v1`).
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -132,8 +142,16 @@ pub(super) fn allowed(uid: &str, warnings: &[String]) -> Answer {
 }
 
 /// Let in, changed.
-pub(super) fn patched(uid: &str, patch: &impl Serialize) -> Answer {
-    let patch = serde_json::to_vec(patch).expect("a list of operations on JSON is JSON");
+pub(super) fn patched(uid: &str, operations: &[Operation]) -> Answer {
+    let patch: Vec<_> = operations
+        .iter()
+        .map(|Operation { path, value }| PatchOperation {
+            op: "add",
+            path,
+            value,
+        })
+        .collect();
+    let patch = serde_json::to_vec(&patch).expect("strings and JSON values are JSON");
     review(AdmissionResponse {
         patch_type: Some("JSONPatch"),
         patch: Some(STANDARD.encode(patch)),
@@ -245,13 +263,8 @@ impl AuditAnnotations {
                 rules.push(rule);
             }
         }
-        let decision = match verdict.decision {
-            Decision::Allow => "allow",
-            Decision::Warn => "warn",
-            Decision::Deny => "deny",
-        };
         Self {
-            decision,
+            decision: verdict.decision.as_str(),
             rules: rules.join(","),
         }
     }

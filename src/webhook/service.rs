@@ -21,6 +21,7 @@ use crate::{
     facts::{Live, live::Facts},
     policy::{
         self, Judgement,
+        patch::{self, Patching},
         rules::RuleId,
         settings::Settings,
         verdict::{Decision, Verdict},
@@ -147,15 +148,31 @@ impl Shared {
         respond::verdict(&review.uid, &verdict)
     }
 
+    /// Never refuses: a patch is a help, and what is wrong with the pod is for [`Self::validate`] to say.
     async fn mutate(
         &self,
         review: &Review<'_>,
-        _workload: &Workload<'_>,
-        _settings: &Settings,
-        _facts: Facts,
+        workload: &Workload<'_>,
+        settings: &Settings,
+        mut facts: Facts,
     ) -> Answer {
-        self.metrics.patches.count((Patched::Unchanged,));
-        respond::allowed(&review.uid, &[])
+        let mut rounds = 0;
+        let operations = loop {
+            match patch::patches(workload, &facts, settings) {
+                Patching::Done(operations) => break operations,
+                Patching::Ask(questions) if rounds < ROUNDS => {
+                    rounds += 1;
+                    facts.ask(questions).await;
+                }
+                Patching::Ask(_) => facts.close(),
+            }
+        };
+        if operations.is_empty() {
+            self.metrics.patches.count((Patched::Unchanged,));
+            return respond::allowed(&review.uid, &[]);
+        }
+        self.metrics.patches.count((Patched::Patched,));
+        respond::patched(&review.uid, &operations)
     }
 
     /// Let in: an object that nobody asked us to judge is none of our business, and to refuse it would be to break

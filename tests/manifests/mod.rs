@@ -14,12 +14,11 @@ use k8s_openapi::{
         flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
-        rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding},
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use portcullis::{
-    facts::access::{self, Access, Scope},
     webhook::config::{CertificateSource, Config, ServeArgs},
     yaml,
 };
@@ -356,48 +355,4 @@ fn the_overlay_changes_the_settings_and_nothing_else() {
             .into_keys()
             .collect::<Vec<_>>(),
     );
-}
-
-/// A right in words: verb, group, resource, and the names it is bound to.
-type Right = (String, String, String, Vec<String>);
-
-fn granted(rules: Option<Vec<PolicyRule>>) -> BTreeSet<Right> {
-    let mut rights = BTreeSet::new();
-    for rule in rules.unwrap_or_default() {
-        assert!(rule.non_resource_urls.is_none(), "{rule:?}");
-        let names = rule.resource_names.unwrap_or_default();
-        for group in rule.api_groups.iter().flatten() {
-            for resource in rule.resources.iter().flatten() {
-                for verb in &rule.verbs {
-                    let right = (verb.clone(), group.clone(), resource.clone(), names.clone());
-                    assert!(rights.insert(right.clone()), "granted twice: {right:?}");
-                }
-            }
-        }
-    }
-    rights
-}
-
-#[test]
-fn the_roles_grant_what_the_table_says_and_nothing_else() {
-    let (mut cluster, mut own) = (BTreeSet::new(), BTreeSet::new());
-    for Access {
-        verb,
-        group,
-        resource,
-        scope,
-    } in access::LOOKUPS.iter().chain(access::WRITES)
-    {
-        let (role, names): (_, &[&str]) = match *scope {
-            Scope::All => (&mut cluster, &[]),
-            Scope::Named(names) => (&mut cluster, names),
-            Scope::Own(names) => (&mut own, names),
-        };
-        let words = [verb, group, resource].map(|word| (*word).to_owned());
-        let [verb, group, resource] = words;
-        let names = names.iter().map(|name| (*name).to_owned()).collect();
-        role.insert((verb, group, resource, names));
-    }
-    assert_eq!(granted(base::<ClusterRole>("cluster-role").rules), cluster);
-    assert_eq!(granted(base::<Role>("role").rules), own);
 }

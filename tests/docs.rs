@@ -4,7 +4,7 @@
 
 use std::{env, fmt::Write as _, fs};
 
-use portcullis::policy::rules::RULES;
+use portcullis::{policy::rules::RULES, webhook::metrics};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -34,16 +34,18 @@ fn with_part(text: &str, name: &str, body: &str) -> String {
 }
 
 #[test]
-fn the_readme_holds_the_rules_as_the_code_has_them() {
+fn the_readme_holds_the_rules_and_metrics_as_the_code_has_them() {
     let readme = fs::read_to_string(README).expect("README.md");
-    let generated = with_part(&readme, "rules", &rules());
+    let parts = [("rules", rules()), ("webhook-metrics", metrics::markdown())];
+    let generated = parts.iter().fold(readme.clone(), |text, (name, body)| {
+        with_part(&text, name, body)
+    });
     if env::var_os(UPDATE).is_some() {
         fs::write(README, generated).expect("README.md");
         return;
     }
     assert!(
         readme == generated,
-        "the README's rules differ from the code: run `make docs`\n\n{}",
-        rules()
+        "the README's tables differ from the code: run `make docs`\n\n{generated}"
     );
 }

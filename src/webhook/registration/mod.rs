@@ -198,3 +198,125 @@ fn api_resource(configuration: Configuration) -> ApiResource {
         Configuration::Mutating => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+
+    use http::{Method, Request, Response, StatusCode};
+    use http_body_util::BodyExt as _;
+    use kube::client::Body;
+
+    use super::*;
+
+    /// An API server with one webhook configuration, or none; it keeps what is written to it.
+    #[derive(Clone, Debug, Default)]
+    struct ApiServer {
+        live: Option<Value>,
+        written: Arc<Mutex<Vec<(Method, String, Value)>>>,
+        /// Whether a write changes anything.
+        changes: bool,
+    }
+
+    impl ApiServer {
+        fn with(entry: &str) -> Self {
+            let live = json!({
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "ValidatingWebhookConfiguration",
+                "metadata": {"name": NAME, "uid": "its-uid", "resourceVersion": "7"},
+                "webhooks": [{"name": entry, "clientConfig": {"url": "https://127.0.0.1"}}],
+            });
+            Self {
+                live: Some(live),
+                ..Self::default()
+            }
+        }
+
+        fn client(&self) -> Client {
+            let server = self.clone();
+            let answer = move |request| {
+                let server = server.clone();
+                async move { Ok::<_, Infallible>(server.answer(request).await) }
+            };
+            Client::new(tower::service_fn(answer), "default")
+        }
+
+        async fn answer(&self, request: Request<Body>) -> Response<Body> {
+            let (head, body) = request.into_parts();
+            let Some(mut live) = self.live.clone() else {
+                let status =
+                    json!({"status": "Failure", "reason": "NotFound", "code": 404, "message": ""});
+                let mut response = Response::new(status.to_string().into_bytes().into());
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                return response;
+            };
+            if head.method != Method::GET {
+                let body =
+                    serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+                let written = (head.method, head.uri.to_string(), body);
+                self.written.lock().unwrap().push(written);
+                if self.changes {
+                    live["metadata"]["resourceVersion"] = "8".into();
+                }
+            }
+            Response::new(live.to_string().into_bytes().into())
+        }
+
+        async fn look(&self) -> WriteOutcome {
+            let (trust, metrics) = (watch::channel(Trust::Unknown).1, Arc::new(Metrics::new()));
+            let registration = Registration::new(
+                self.client(),
+                InForce::default(),
+                trust,
+                Arc::clone(&metrics),
+            );
+            let trust = Trust::Bundle("PEM".to_owned());
+            registration
+                .look(Configuration::Validating, &trust, None)
+                .await
+        }
+    }
+
+    #[tokio::test]
+    async fn applies_its_three_fields_to_the_very_object_it_has_read() {
+        let server = ApiServer {
+            changes: true,
+            ..ApiServer::with("validate.portcullis.dev")
+        };
+        assert_eq!(server.look().await, WriteOutcome::Written);
+        let written = server.written.lock().unwrap();
+        let [(method, uri, body)] = written.as_slice() else {
+            panic!("{written:?}")
+        };
+        assert_eq!(*method, Method::PATCH);
+        assert!(
+            uri.contains("fieldManager=portcullis") && uri.contains("force=true"),
+            "{uri}"
+        );
+        assert_eq!(
+            body["metadata"],
+            json!({"name": "portcullis", "uid": "its-uid"})
+        );
+        let fields: Vec<_> = body["webhooks"][0].as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["name", "rules", "failurePolicy", "clientConfig"]);
+        assert_eq!(
+            body["webhooks"][0]["clientConfig"],
+            json!({"caBundle": "UEVN"})
+        );
+    }
+
+    #[tokio::test]
+    async fn says_when_nothing_had_to_be_changed() {
+        let server = ApiServer::with("validate.portcullis.dev");
+        assert_eq!(server.look().await, WriteOutcome::Unchanged);
+    }
+
+    #[tokio::test]
+    async fn never_makes_a_configuration_or_an_entry() {
+        assert_eq!(ApiServer::default().look().await, WriteOutcome::Absent);
+        let other = ApiServer::with("somebody.else.dev");
+        assert_eq!(other.look().await, WriteOutcome::Failed);
+        assert!(other.written.lock().unwrap().is_empty());
+    }
+}

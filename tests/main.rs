@@ -8,6 +8,8 @@
     reason = "test helpers; clippy's in-tests allowances cover only #[test] functions; nobody imports this crate"
 )]
 
+mod architecture;
+
 mod docs;
 
 mod rules;

@@ -355,3 +355,128 @@ impl Side {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::policy::{
+        testing::{deployment, kind_of, limit_range, raw},
+        workload::Workload,
+    };
+
+    /// `LIMIT/REQUEST` of memory for each container, with a letter for who set it.
+    fn memory(spec: &Value, ranges: &[LimitRange]) -> String {
+        let object = deployment(spec.clone());
+        let bytes = raw(&object);
+        let workload = Workload::read(kind_of(&object), "shop", &bytes)
+            .unwrap()
+            .unwrap();
+        let budget = PodBudget::defaulted(&workload.template, ranges);
+        let amount = |amounts: &Amounts<'_>| {
+            amounts
+                .get("memory")
+                .map_or_else(String::new, |Amount { quantity, origin }| {
+                    let quantity =
+                        quantity.map_or_else(|| String::from("?"), |quantity| quantity.to_string());
+                    format!("{quantity} {origin:?}")
+                })
+        };
+        let pod = budget.pod.iter().map(|budget| ("pod", budget));
+        let containers = budget
+            .containers
+            .iter()
+            .map(|(site, budget)| (site.name(), budget));
+        let lines = containers
+            .chain(pod)
+            .map(|(name, Budget { limits, requests })| {
+                format!("{name}: {} / {}", amount(limits), amount(requests))
+            });
+        lines.collect::<Vec<_>>().join(", ")
+    }
+
+    fn one(resources: &Value, ranges: &[LimitRange]) -> String {
+        memory(
+            &json!({"containers": [{"name": "app", "resources": resources}]}),
+            ranges,
+        )
+    }
+
+    #[test]
+    fn a_limit_becomes_a_request() {
+        let limits = json!({"limits": {"memory": "1Gi"}});
+        assert_eq!(one(&limits, &[]), "app: 1Gi Written / 1Gi Limit");
+        let invalid = json!({"limits": {"memory": "1GB"}});
+        assert_eq!(one(&invalid, &[]), "app: ? Written / ? Limit");
+    }
+
+    #[test]
+    fn a_limit_range_comes_after_the_limit_became_a_request() {
+        let range = [limit_range(&json!({
+            "default": {"memory": "512Mi"}, "defaultRequest": {"memory": "128Mi"},
+        }))];
+        assert_eq!(
+            one(&Value::Null, &range),
+            "app: 512Mi LimitRange / 128Mi LimitRange"
+        );
+        let limits = json!({"limits": {"memory": "1Gi"}});
+        assert_eq!(one(&limits, &range), "app: 1Gi Written / 1Gi Limit");
+        let requests = json!({"requests": {"memory": "1Gi"}});
+        assert_eq!(
+            one(&requests, &range),
+            "app: 512Mi LimitRange / 1Gi Written"
+        );
+    }
+
+    #[test]
+    fn max_and_min_of_a_limit_range_are_defaults_too() {
+        let range = |item: Value| [limit_range(&item)];
+        let max = range(json!({"max": {"memory": "2Gi"}}));
+        assert_eq!(
+            one(&Value::Null, &max),
+            "app: 2Gi LimitRange / 2Gi LimitRange"
+        );
+        let min = range(json!({"min": {"memory": "64Mi"}}));
+        assert_eq!(one(&Value::Null, &min), "app:  / 64Mi LimitRange");
+        let pod = range(json!({"type": "Pod", "max": {"memory": "2Gi"}}));
+        assert_eq!(one(&Value::Null, &pod), "app:  / ");
+    }
+
+    #[test]
+    fn of_one_limit_range_the_last_item_wins_and_of_several_the_first() {
+        let item = |name: &str, memory: &str| {
+            let mut item = limit_range(&json!({"default": {"memory": memory}}));
+            item.name = name.into();
+            item
+        };
+        let same = [item("a", "1Mi"), item("a", "2Mi")];
+        assert_eq!(
+            one(&Value::Null, &same),
+            "app: 2Mi LimitRange / 2Mi LimitRange"
+        );
+        let several = [item("a", "1Mi"), item("b", "2Mi")];
+        assert_eq!(
+            one(&Value::Null, &several),
+            "app: 1Mi LimitRange / 1Mi LimitRange"
+        );
+    }
+
+    #[test]
+    fn requests_of_the_pod_come_from_its_containers_else_from_its_limit() {
+        let spec = |resources: Value| {
+            json!({
+                "containers": [{"name": "app", "resources": resources}],
+                "resources": {"limits": {"memory": "1Gi"}},
+            })
+        };
+        assert_eq!(
+            memory(&spec(json!({})), &[]),
+            "app:  / , pod: 1Gi Written / 1Gi Limit"
+        );
+        assert_eq!(
+            memory(&spec(json!({"requests": {"memory": "64Mi"}})), &[]),
+            "app:  / 64Mi Written, pod: 1Gi Written / 64Mi Limit"
+        );
+    }
+}

@@ -117,6 +117,19 @@ impl Quantity {
         self.milli == 0
     }
 
+    /// As a plain number, for a ratio: `1.5`.
+    pub fn as_decimal(self) -> String {
+        let number = format!(
+            "{}.{:03}",
+            self.milli / 1000,
+            self.milli.unsigned_abs() % 1000
+        );
+        number
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned()
+    }
+
     /// This one over a `ratio`, rounded up, so that this one is at most so many times the result.
     #[must_use]
     pub fn divided_by(self, ratio: Self) -> Self {
@@ -417,6 +430,13 @@ mod tests {
                 canonical,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_a_plain_number() {
+        for (text, decimal) in [("2", "2"), ("1500m", "1.5"), ("0.25", "0.25"), ("10", "10")] {
+            assert_eq!(Quantity::parse(text).unwrap().as_decimal(), decimal);
         }
     }
 

@@ -112,13 +112,18 @@ fn wrong_side(conflict: &Conflict<'_, '_>) -> Side {
 fn reason(conflict: &Conflict<'_, '_>) -> String {
     let side = wrong_side(conflict);
     let (word, noun) = (word(conflict.resource), side.noun());
+    let article = if word.starts_with(['e', 'i', 'o']) {
+        "an"
+    } else {
+        "a"
+    };
     let amount = match side {
         Side::Limit => conflict.limit,
         Side::Request => conflict.request,
     };
     let has = match amount {
         _ if conflict.missing().is_some() => format!("has no {word} {noun}"),
-        Some(amount) => format!("has a {word} {noun} of {amount}"),
+        Some(amount) => format!("has {article} {word} {noun} of {amount}"),
         None => format!("has no {word} {noun}"),
     };
     match conflict.bound {
@@ -138,7 +143,7 @@ fn reason(conflict: &Conflict<'_, '_>) -> String {
                 Some(request) => Cow::Owned(format!(" with a request of {request}")),
                 None => Cow::Borrowed(""),
             };
-            let name = &range.name;
+            let (name, ratio) = (&range.name, ratio.as_decimal());
             format!(
                 "{has}{request}; LimitRange \"{name}\" wants a limit of at most {ratio} times the request"
             )
@@ -180,4 +185,207 @@ fn mended(conflict: &Conflict<'_, '_>) -> Option<String> {
         }
     }
     Some(yaml)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::policy::{
+        facts::{Answer, Query, Unknown},
+        testing::{Facts, NAMESPACE, deployment, limit_range, mend},
+        verdict::Decision,
+    };
+
+    fn facts(item: &Value) -> Facts {
+        let query = Query::LimitRanges {
+            namespace: NAMESPACE.into(),
+        };
+        Facts::default().with(query, Answer::LimitRanges(vec![limit_range(item)]))
+    }
+
+    fn app(resources: &Value) -> Value {
+        deployment(json!({"containers": [{"name": "app", "resources": resources}]}))
+    }
+
+    /// What the rule says of a pod with these resources in a namespace with this LimitRange.
+    fn said(item: &Value, resources: &Value) -> String {
+        messages(&facts(item), &app(resources))
+    }
+
+    fn messages(facts: &Facts, object: &Value) -> String {
+        let verdict = facts.judge(object);
+        let found = verdict
+            .findings
+            .iter()
+            .filter(|finding| finding.rule.as_str() == "limit-range");
+        let messages: Vec<_> = found.map(|finding| finding.message.as_str()).collect();
+        messages.join("\n")
+    }
+
+    /// A LimitRange, resources that just keep to it, resources that just do not.
+    fn cases() -> Vec<(Value, Value, Value)> {
+        vec![
+            (
+                json!({"max": {"memory": "1Gi"}}),
+                json!({"limits": {"memory": "1024Mi"}}),
+                json!({"limits": {"memory": "1025Mi"}}),
+            ),
+            (
+                json!({"max": {"memory": "1Gi"}}),
+                json!({"requests": {"memory": "1Gi"}, "limits": {"memory": "1Gi"}}),
+                json!({"requests": {"memory": "2Gi"}, "limits": {"memory": "2Gi"}}),
+            ),
+            (
+                json!({"min": {"cpu": "100m"}}),
+                json!({"requests": {"cpu": "0.1"}}),
+                json!({"requests": {"cpu": "99m"}}),
+            ),
+            (
+                json!({"min": {"cpu": "100m"}}),
+                json!({"limits": {"cpu": "100m"}}),
+                json!({"limits": {"cpu": "50m"}}),
+            ),
+            (
+                json!({"maxLimitRequestRatio": {"cpu": "2"}}),
+                json!({"limits": {"cpu": "200m"}, "requests": {"cpu": "100m"}}),
+                json!({"limits": {"cpu": "201m"}, "requests": {"cpu": "100m"}}),
+            ),
+            (
+                json!({"maxLimitRequestRatio": {"memory": "1500m"}}),
+                json!({"limits": {"memory": "150Mi"}, "requests": {"memory": "100Mi"}}),
+                json!({"limits": {"memory": "151Mi"}, "requests": {"memory": "100Mi"}}),
+            ),
+            (
+                json!({}),
+                json!({"limits": {"memory": "1Gi"}, "requests": {"memory": "1Gi"}}),
+                json!({"limits": {"memory": "1Gi"}, "requests": {"memory": "1025Mi"}}),
+            ),
+            (
+                json!({"default": {"memory": "512Mi"}}),
+                json!({"requests": {"memory": "512Mi"}}),
+                json!({"requests": {"memory": "1Gi"}}), // more than the limit it will be given
+            ),
+            (
+                json!({"max": {"ephemeral-storage": "1Gi"}}),
+                json!({}), // the maximum is also the default
+                json!({"limits": {"ephemeral-storage": "2Gi"}}),
+            ),
+        ]
+    }
+
+    #[test]
+    fn accepts_what_fits_rejects_what_does_not_and_its_fix_mends_it() {
+        for (range, fits, beyond) in cases() {
+            assert_eq!(said(&range, &fits), "", "{range} {fits}");
+            let mut object = app(&beyond);
+            let verdict = facts(&range).judge(&object);
+            assert_eq!(
+                verdict.of("limit-range").len(),
+                1,
+                "{range} {beyond}: once for one fault"
+            );
+            assert_eq!(verdict.decision, Decision::Deny);
+            let found = verdict
+                .findings
+                .iter()
+                .find(|finding| finding.rule.as_str() == "limit-range");
+            mend(&mut object, found.unwrap());
+            assert_eq!(messages(&facts(&range), &object), "", "{range} {object}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_there_and_what_is_allowed() {
+        let said: Vec<_> = cases()
+            .iter()
+            .map(|(range, _, beyond)| said(range, beyond))
+            .collect();
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        container "app" has a memory limit of 1025Mi; LimitRange "bounds" allows at most 1Gi
+        container "app" has a memory limit of 2Gi; LimitRange "bounds" allows at most 1Gi
+        container "app" has a CPU request of 99m; LimitRange "bounds" demands at least 100m
+        container "app" has a CPU request of 50m; LimitRange "bounds" demands at least 100m
+        container "app" has a CPU limit of 201m with a request of 100m; LimitRange "bounds" wants a limit of at most 2 times the request
+        container "app" has a memory limit of 151Mi with a request of 100Mi; LimitRange "bounds" wants a limit of at most 1.5 times the request
+        container "app" has a memory request of 1025Mi, more than its limit of 1Gi
+        container "app" has a memory request of 1Gi, more than its limit of 512Mi
+        container "app" has an ephemeral-storage limit of 2Gi; LimitRange "bounds" allows at most 1Gi
+        "#);
+    }
+
+    #[test]
+    fn a_ratio_needs_both_halves() {
+        let range = json!({"maxLimitRequestRatio": {"cpu": "2", "memory": "2"}});
+        // memory-request and memory-limit deny, so they tell of memory; cpu-limit only warns.
+        assert_eq!(
+            said(&range, &json!({"requests": {"cpu": "1"}})),
+            "container \"app\" has no CPU limit; LimitRange \"bounds\" wants a limit of at most 2 times the request"
+        );
+    }
+
+    #[test]
+    fn type_pod_counts_containers_sidecars_and_the_largest_init_container() {
+        let range = json!({"type": "Pod", "max": {"memory": "1000Mi"}});
+        let memory = |amount: &str| json!({"limits": {"memory": amount}});
+        let pod = |app: &str, sidecar: &str, init: &str| {
+            let object = deployment(json!({
+                "containers": [{"name": "app", "resources": memory(app)}],
+                "initContainers": [
+                    {"name": "proxy", "restartPolicy": "Always", "resources": memory(sidecar)},
+                    {"name": "migrate", "resources": memory(init)},
+                ],
+            }));
+            messages(&facts(&range), &object)
+        };
+        assert_eq!(
+            pod("600Mi", "400Mi", "600Mi"),
+            "",
+            "init containers have ended when apps start"
+        );
+        assert_eq!(
+            pod("600Mi", "401Mi", "1Mi"),
+            "the pod has a memory limit of 1001Mi; LimitRange \"bounds\" allows at most 1000Mi"
+        );
+        assert_eq!(
+            pod("1Mi", "400Mi", "601Mi"),
+            "the pod has a memory limit of 1001Mi; LimitRange \"bounds\" allows at most 1000Mi"
+        );
+    }
+
+    #[test]
+    fn resources_of_the_pod_win_over_the_sum() {
+        let range = json!({"type": "Pod", "max": {"memory": "1Gi"}});
+        let object = |limit: &str| {
+            deployment(json!({
+                "containers": [{"name": "app", "resources": {"limits": {"memory": "512Mi"}}}],
+                "resources": {"limits": {"memory": limit}},
+            }))
+        };
+        assert_eq!(messages(&facts(&range), &object("1Gi")), "");
+        let verdict = facts(&range).judge(&object("2Gi"));
+        assert_eq!(
+            verdict.of("limit-range"),
+            ["deny - /spec/template/spec/resources/limits/memory"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_left_to_the_rule_about_it() {
+        let range = json!({"max": {"memory": "1Gi"}, "min": {"memory": "1Mi"}});
+        assert_eq!(said(&range, &json!({"limits": {"memory": "1GB"}})), "");
+    }
+
+    #[test]
+    fn limit_ranges_that_can_not_be_read_are_a_warning() {
+        let query = Query::LimitRanges {
+            namespace: NAMESPACE.into(),
+        };
+        let facts = Facts::default().with(query, Answer::Unknown(Unknown::Deadline));
+        let complete = json!({"limits": {"memory": "1Gi", "cpu": 1}});
+        assert_eq!(
+            facts.judge(&app(&complete)).of("limit-range"),
+            ["warn - /metadata/namespace"]
+        );
+    }
 }

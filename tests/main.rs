@@ -8,6 +8,9 @@
     reason = "test helpers; clippy's in-tests allowances cover only #[test] functions; nobody imports this crate"
 )]
 
+#[cfg(feature = "webhook")]
+mod allocations;
+
 mod architecture;
 
 mod docs;

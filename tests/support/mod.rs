@@ -1,4 +1,5 @@
 //! What the integration tests stand on.
 
+pub mod checkout;
 pub mod control_plane;
 pub mod kubectl;

@@ -1,0 +1,48 @@
+//! What a review costs in allocations: the same on every machine, so it can have a ceiling.
+
+use allocation_counter::measure;
+use portcullis::policy::{
+    Judgement, Request, judge, settings::Settings, verdict::Decision, workload::Workload,
+};
+
+use crate::support::checkout;
+
+/// Lists of the template: containers, and four each of env, envFrom, ports and the like.
+const READ_CEILING: u64 = 60;
+
+/// Of a Deployment with nothing to find.
+const JUDGE_CEILING: u64 = 20;
+
+#[test]
+fn reading_and_judging_keep_below_their_ceilings() {
+    let (object, facts, settings) = (checkout::object(), checkout::facts(), Settings::default());
+    let kind = settings
+        .kind("apps", "v1", "Deployment")
+        .expect("a built-in kind");
+    let request = Request {
+        dry_run: false,
+        user: Some("kim"),
+        groups: &[],
+    };
+
+    let mut workload = None;
+    let read = measure(|| workload = Workload::read(kind, "shop", &object).expect("well formed"));
+    let workload = workload.expect("has a template");
+    let mut judgement = None;
+    let judged = measure(|| judgement = Some(judge(&workload, &request, &facts, &settings)));
+
+    let Some(Judgement::Done(verdict)) = judgement else {
+        panic!("every fact is known")
+    };
+    assert_eq!(verdict.decision, Decision::Allow, "{:?}", verdict.findings);
+    assert!(
+        read.count_total <= READ_CEILING,
+        "reading: {} allocations",
+        read.count_total
+    );
+    assert!(
+        judged.count_total <= JUDGE_CEILING,
+        "judging: {} allocations",
+        judged.count_total
+    );
+}

@@ -277,7 +277,7 @@ fn find_use(statement: &str) -> Option<usize> {
         let item = line.trim_start();
         let item = item
             .strip_prefix("pub(super) ")
-            .or(item.strip_prefix("pub(crate) "))
+            .or_else(|| item.strip_prefix("pub(crate) "))
             .unwrap_or(item);
         let item = item.strip_prefix("pub ").unwrap_or(item);
         if let Some(tree) = item.strip_prefix("use ") {

@@ -6,7 +6,7 @@ use portcullis::policy::facts::{Answer, Namespace, Query};
 use serde_json::{Value, json, value::RawValue};
 
 /// A Deployment with nothing to find: five containers, each with probes, resources and four references.
-pub fn object() -> Box<RawValue> {
+pub(crate) fn object() -> Box<RawValue> {
     let containers: Vec<_> = (0..5).map(container).collect();
     let deployment = json!({
         "apiVersion": "apps/v1",
@@ -54,7 +54,7 @@ fn container(index: u16) -> Value {
 }
 
 /// Everything that the judge asks about it.
-pub fn facts() -> HashMap<Query<'static>, Arc<Answer>> {
+pub(crate) fn facts() -> HashMap<Query<'static>, Arc<Answer>> {
     let mut facts = HashMap::from([
         (
             Query::Namespace {

@@ -38,7 +38,7 @@ pub mod rules;
 pub mod patch;
 
 /// Fixes of several rules, merged into one piece of YAML for each place.
-mod paste;
+pub(crate) mod paste;
 
 /// Findings weighed into a decision and the text a person reads.
 pub mod verdict;

@@ -11,7 +11,7 @@ struct Node<'a> {
 }
 
 /// One entry for each place, in the order in which the places first occur: where, and the YAML.
-pub(super) fn merge<'a>(fixes: impl Iterator<Item = &'a Fix>) -> Vec<(&'a str, String)> {
+pub(crate) fn merge<'a>(fixes: impl Iterator<Item = &'a Fix>) -> Vec<(&'a str, String)> {
     let mut places: Vec<(&str, Node<'_>)> = Vec::new();
     for Fix { at, yaml } in fixes {
         let index = places

@@ -278,3 +278,47 @@ fn unquoted_words_that_kubectl_takes_for_booleans_are_told_with_their_line() {
         assert!(told, "{word}: {}", said.out);
     }
 }
+
+#[test]
+fn patch_prints_every_object_with_what_its_pods_get() {
+    let settings = b"rules:\n  memory-limit: {patch: 256Mi}\n  readiness-probe: {patch: true}\n";
+    let namespace = b"apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {portcullis.dev/patch: enabled}}\n";
+    let bad = GOOD.replace(", memory: 256Mi", "").replace(
+        "        readinessProbe:\n          httpGet: {path: /ready, port: http}\n",
+        "",
+    );
+    let folder = folder(&[
+        ("a.yaml", bad.as_bytes()),
+        ("settings", settings),
+        ("z.yaml", namespace),
+    ]);
+    let printed = |inputs: &[&str]| -> Value {
+        let said = check_in(
+            &folder,
+            &[&["--patch", "--settings", "settings"], inputs].concat(),
+        );
+        assert_eq!((said.status, said.err.as_str()), (0, ""));
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let list = printed(&["a.yaml", "z.yaml"]);
+    let kinds: Vec<_> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| &item["kind"])
+        .collect();
+    assert_eq!(kinds, ["Deployment", "Service", "Namespace"]);
+    let container =
+        |list: &Value| list["items"][0]["spec"]["template"]["spec"]["containers"][0].clone();
+    let patched = container(&list);
+    assert_eq!(patched["resources"]["limits"]["memory"], "256Mi");
+    assert_eq!(patched["resources"]["limits"]["cpu"], "500m");
+    assert!(
+        patched["readinessProbe"]["tcpSocket"].is_object(),
+        "{patched}"
+    );
+    assert!(
+        container(&printed(&["a.yaml"]))["readinessProbe"].is_null(),
+        "its namespace asks for no patches"
+    );
+}

@@ -17,6 +17,7 @@ use crate::{
         Judgement, Request,
         facts::{Answer, Known, Query, Unknown},
         judge,
+        patch::{Operation, Patching, patches},
         settings::Settings,
         verdict::Verdict,
         workload::Workload,
@@ -78,17 +79,10 @@ pub enum ClusterError {
 #[derive(Debug)]
 struct Silence;
 
-// === impl Source ===
-
-impl Source {
-    /// The last word on `workload`.
-    pub(super) fn judge(&self, workload: &Workload<'_>, settings: &Settings) -> Verdict {
-        match self {
-            Self::Files(files) => settle(workload, settings, files),
-            Self::Nobody => settle(workload, settings, &Silence),
-            Self::Cluster(cluster) => cluster.judge(workload, settings),
-        }
-    }
+/// One step of a pure function that asks before it answers.
+enum Step<T> {
+    Ask(Vec<Query<'static>>),
+    Done(T),
 }
 
 /// The request as which objects are judged: by nobody in particular, in earnest.
@@ -98,12 +92,41 @@ const REQUEST: Request<'_> = Request {
     groups: &[],
 };
 
-/// Judges by facts that have an answer to everything.
-fn settle(workload: &Workload<'_>, settings: &Settings, known: &dyn Known) -> Verdict {
-    let Judgement::Done(verdict) = judge(workload, &REQUEST, known, settings) else {
+// === impl Source ===
+
+impl Source {
+    /// The last word on `workload`.
+    pub(super) fn judge(&self, workload: &Workload<'_>, settings: &Settings) -> Verdict {
+        self.settle(|known| match judge(workload, &REQUEST, known, settings) {
+            Judgement::Ask(questions) => Step::Ask(questions),
+            Judgement::Done(verdict) => Step::Done(verdict),
+        })
+    }
+
+    /// What settings add to `pod`.
+    pub(super) fn patches(&self, pod: &Workload<'_>, settings: &Settings) -> Vec<Operation> {
+        self.settle(|known| match patches(pod, known, settings) {
+            Patching::Ask(questions) => Step::Ask(questions),
+            Patching::Done(operations) => Step::Done(operations),
+        })
+    }
+
+    /// Answers what `step` asks until it is done.
+    fn settle<T>(&self, step: impl Fn(&dyn Known) -> Step<T>) -> T {
+        match self {
+            Self::Files(files) => last(&step, files),
+            Self::Nobody => last(&step, &Silence),
+            Self::Cluster(cluster) => cluster.settle(step),
+        }
+    }
+}
+
+/// The step that is taken with facts that have an answer to everything.
+fn last<T>(step: &impl Fn(&dyn Known) -> Step<T>, known: &dyn Known) -> T {
+    let Step::Done(done) = step(known) else {
         unreachable!("these facts answer every question")
     };
-    verdict
+    done
 }
 
 // === impl Cluster ===
@@ -133,18 +156,18 @@ impl Cluster {
         &self.namespace
     }
 
-    fn judge(&self, workload: &Workload<'_>, settings: &Settings) -> Verdict {
+    fn settle<T>(&self, step: impl Fn(&dyn Known) -> Step<T>) -> T {
         self.runtime.block_on(async {
             let now = Instant::now();
             let mut facts = self.live.facts(now, now + PATIENCE);
             for _ in 0..ROUNDS {
-                match judge(workload, &REQUEST, &facts, settings) {
-                    Judgement::Done(verdict) => return verdict,
-                    Judgement::Ask(questions) => facts.ask(questions).await,
+                match step(&facts) {
+                    Step::Done(done) => return done,
+                    Step::Ask(questions) => facts.ask(questions).await,
                 }
             }
             facts.close();
-            settle(workload, settings, &facts)
+            last(&step, &facts)
         })
     }
 }

@@ -10,7 +10,6 @@ use std::{
     fmt,
     io::{self, BufWriter, IsTerminal, Write},
     path::PathBuf,
-    sync::Arc,
 };
 
 use clap::{Args, ValueEnum};
@@ -35,6 +34,9 @@ mod object;
 /// Who answers the judge.
 mod facts;
 
+/// The objects with the settings' patches.
+mod patch;
+
 /// Something to look at while it takes long.
 mod progress;
 
@@ -44,7 +46,7 @@ mod output;
 pub use facts::ClusterError;
 use facts::{Cluster, Source};
 use input::Problem;
-use object::{Contents, Namespaces, Reader, Subject};
+use object::{Contents, Namespaces, Object, Reader, Subject};
 pub use output::Format;
 use output::{Judged, Output};
 use progress::Progress;
@@ -88,6 +90,11 @@ pub struct CheckArgs {
     /// Format of the output
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
+
+    /// Print the objects with the settings' patches applied, as a JSON List, in place of findings; namespaces must be
+    /// labelled portcullis.dev/patch: enabled
+    #[arg(long, conflicts_with = "output")]
+    patch: bool,
 
     /// For --facts cluster: a kubeconfig other than kubectl's
     #[arg(long, value_name = "FILE")]
@@ -208,10 +215,18 @@ pub fn run(args: &CheckArgs, out: impl Write, errors: impl Write) -> Result<Outc
     let reader = Reader {
         settings: &settings,
         namespaces: &namespaces,
+        keep: args.patch,
     };
-    let subjects = report.gather(paths, &reader, &mut source)?;
-    report.judge_all(subjects, &source, &settings)?;
-    report.finish()
+    let (subjects, objects) = report.gather(paths, &reader, &mut source)?;
+    if args.patch {
+        patch::write(objects, &source, &settings, report.out)?;
+        report.out.flush()?;
+    } else {
+        report.judge_all(subjects, &source, &settings)?;
+        report.output.finish(&report.summary, report.out)?;
+        report.out.flush()?;
+    }
+    Ok(report.summary.outcome())
 }
 
 // === impl Source ===
@@ -229,57 +244,43 @@ impl Source {
 // === impl Report ===
 
 impl Report<'_> {
-    /// Reads all inputs: what is to be judged is returned, what answers questions goes to `source`.
+    /// Reads all inputs: what is to be judged, and what is to be patched, is returned; what answers questions goes to
+    /// `source`.
     fn gather<'s>(
         &mut self,
         paths: &[PathBuf],
         reader: &Reader<'s>,
         source: &mut Source,
-    ) -> io::Result<Vec<Subject<'s>>> {
+    ) -> io::Result<(Vec<Subject<'s>>, Vec<Object<'s>>)> {
         let stdin = [PathBuf::from("-")];
         let (inputs, problems) = input::inputs(if paths.is_empty() { &stdin } else { paths });
         for problem in problems {
             self.problem(&problem)?;
         }
         let mut progress = Progress::new("read", inputs.len());
-        let mut subjects = Vec::new();
+        let (mut subjects, mut objects) = (Vec::new(), Vec::new());
         for input in inputs {
             progress.step(self.errors)?;
+            let mut contents = reader.read(&input);
+            if let Source::Files(files) = source {
+                contents.index(&input, files);
+            }
             let Contents {
                 subjects: found,
-                facts,
+                all,
                 skipped,
                 problems,
-            } = reader.read(&input);
+                ..
+            } = contents;
             self.summary.skipped += skipped;
             for problem in problems {
                 self.problem(&problem)?;
             }
-            if let Source::Files(files) = source {
-                for (object, namespace) in facts {
-                    if let Err(error) = files.add(&object, &namespace, &input.name) {
-                        let message =
-                            format!("an object that answers for others can't be read: {error}");
-                        self.problem(&Problem {
-                            file: Arc::clone(&input.name),
-                            position: None,
-                            message,
-                        })?;
-                    }
-                }
-                for subject in &found {
-                    files.add_workload(
-                        subject.kind,
-                        &subject.namespace,
-                        &subject.name,
-                        Arc::clone(&subject.json),
-                    );
-                }
-            }
             subjects.extend(found);
+            objects.extend(all);
         }
         progress.clear(self.errors)?;
-        Ok(subjects)
+        Ok((subjects, objects))
     }
 
     fn judge_all(
@@ -335,16 +336,6 @@ impl Report<'_> {
         writeln!(self.errors, "{}", Shown(&problem.to_string()))?;
         self.output.problem(problem, self.out)
     }
-
-    fn finish(mut self) -> Result<Outcome, Error> {
-        self.output.finish(&self.summary, self.out)?;
-        self.out.flush()?;
-        Ok(match self.summary {
-            Summary { problems: 1.., .. } => Outcome::Unreadable,
-            Summary { denied: 1.., .. } => Outcome::Denied,
-            Summary { .. } => Outcome::Passed,
-        })
-    }
 }
 
 // === impl Outcome ===
@@ -373,6 +364,16 @@ impl Error {
 }
 
 // === impl Summary ===
+
+impl Summary {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self { problems: 1.., .. } => Outcome::Unreadable,
+            Self { denied: 1.., .. } => Outcome::Denied,
+            Self { .. } => Outcome::Passed,
+        }
+    }
+}
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@ use serde_json::{
 
 use super::input::{Input, Problem};
 use crate::{
+    facts::Files,
     policy::{
         settings::Settings,
         workload::{Malformed, WorkloadKind},
@@ -43,6 +44,8 @@ pub(super) struct Contents<'s> {
     pub(super) facts: Vec<(Value, String)>,
     /// Objects that are not judged.
     pub(super) skipped: usize,
+    /// Every object, in the order of the input; only when they are to be patched.
+    pub(super) all: Vec<Object<'s>>,
     /// What can't be read.
     pub(super) problems: Vec<Problem>,
 }
@@ -63,11 +66,24 @@ pub(super) struct Subject<'s> {
     places: Places,
 }
 
+/// An object as it was given.
+#[derive(Debug)]
+pub(super) struct Object<'s> {
+    /// Its kind, if it is judged.
+    pub(super) kind: Option<&'s WorkloadKind>,
+    /// The namespace it goes to.
+    pub(super) namespace: String,
+    /// The object itself.
+    pub(super) value: Value,
+}
+
 /// Reads the objects of inputs.
 #[derive(Debug)]
 pub(super) struct Reader<'s> {
     pub(super) settings: &'s Settings,
     pub(super) namespaces: &'s Namespaces,
+    /// Keep every object as it was given.
+    pub(super) keep: bool,
 }
 
 /// `apiVersion` and `kind`.
@@ -148,7 +164,7 @@ impl<'s> Reader<'s> {
         let is_fact = api_version == "v1" && FACTS.contains(&kind.as_str());
         if judged.is_none() {
             contents.skipped += 1;
-            if !is_fact {
+            if !is_fact && !self.keep {
                 return;
             }
         }
@@ -162,8 +178,18 @@ impl<'s> Reader<'s> {
             }
         };
         let Document { value, places } = document;
+        if self.keep {
+            let (namespace, value) = (namespace.clone(), value.clone());
+            contents.all.push(Object {
+                kind: judged,
+                namespace,
+                value,
+            });
+        }
         let Some(kind) = judged else {
-            contents.facts.push((value, namespace));
+            if is_fact {
+                contents.facts.push((value, namespace));
+            }
             return;
         };
         let name = value.pointer("/metadata/name").and_then(Value::as_str);
@@ -195,6 +221,39 @@ impl<'s> Reader<'s> {
             )),
             Some(own) => Ok(own.to_owned()),
             None => Ok(default.clone()),
+        }
+    }
+}
+
+// === impl Contents ===
+
+impl Contents<'_> {
+    /// Puts what answers questions into `files`.
+    pub(super) fn index(&mut self, input: &Input, files: &mut Files) {
+        for (object, namespace) in self.facts.drain(..) {
+            if let Err(error) = files.add(&object, &namespace, &input.name) {
+                let kind = object
+                    .get("kind")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                let message = format!("a {kind} that can't be read: {error}");
+                let file = Arc::clone(&input.name);
+                self.problems.push(Problem {
+                    file,
+                    position: None,
+                    message,
+                });
+            }
+        }
+        for Subject {
+            kind,
+            namespace,
+            name,
+            json,
+            ..
+        } in &self.subjects
+        {
+            files.add_workload(kind, namespace, name, Arc::clone(json));
         }
     }
 }

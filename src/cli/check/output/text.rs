@@ -8,7 +8,7 @@ use crate::{
         check::{Summary, input::Problem},
         terminal::{Palette, Shown, Style},
     },
-    policy::finding::Level,
+    policy::{finding::Level, paste},
 };
 
 /// Text, coloured or not.
@@ -33,24 +33,16 @@ impl Text {
         self.palette.paint(style, level)
     }
 
-    /// What to paste, place by place, each fix once.
+    /// What to paste, place by place.
     fn fixes(&self, judged: &Judged<'_>, out: &mut dyn Write) -> io::Result<()> {
-        let mut places: Vec<(&str, Vec<&str>)> = Vec::new();
-        for fix in judged
+        let fixes = judged
             .findings
             .iter()
-            .filter_map(|(finding, _)| finding.fix.as_ref())
-        {
-            match places.iter_mut().find(|(at, _)| *at == fix.at) {
-                Some((_, fixes)) if fixes.contains(&fix.yaml.as_str()) => {}
-                Some((_, fixes)) => fixes.push(&fix.yaml),
-                None => places.push((&fix.at, vec![&fix.yaml])),
-            }
-        }
-        for (at, fixes) in places {
+            .filter_map(|(finding, _)| finding.fix.as_ref());
+        for (at, yaml) in paste::merge(fixes) {
             let title = format!("To fix, in {}:", Shown(at));
             writeln!(out, "  {}", self.palette.paint(Style::Green, title))?;
-            for line in fixes.iter().flat_map(|fix| fix.lines()) {
+            for line in yaml.lines() {
                 writeln!(out, "{}", format!("    {}", Shown(line)).trim_end())?;
             }
         }

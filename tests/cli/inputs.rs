@@ -146,15 +146,14 @@ fn huge_inputs_are_judged_object_by_object() {
         said.out,
         "2000 objects judged: 0 denied, 0 warned, 2000 passed; 2000 without pods skipped\n"
     );
-    let laughs = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned()
-        + &('b'..='z')
-            .map(|c| {
-                format!(
-                    "{c}: &{c} [{}]\n",
-                    vec![format!("*{}", char::from(u8::try_from(c).unwrap() - 1)); 10].join(",")
-                )
-            })
-            .collect::<String>();
+    let mut laughs = vec!["a: &a [x,x,x,x,x,x,x,x,x,x]".to_owned()];
+    for (before, letter) in ('a'..'z').zip('b'..='z') {
+        laughs.push(format!(
+            "{letter}: &{letter} [{}]",
+            vec![format!("*{before}"); 10].join(",")
+        ));
+    }
+    let laughs = laughs.join("\n");
     let said = fed(&["check", "-"], laughs.as_bytes());
     assert_eq!(said.status, 2);
     assert!(

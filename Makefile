@@ -7,8 +7,9 @@ CARGO_FLAGS ?= --locked
 DOCKER ?= docker
 IMAGE ?= portcullis:0.1.0
 TARGET ?= $(shell uname -m)-unknown-linux-gnu
-# What the tests need of Debian beside Rust and Go: a linker, roots for the package registries, a linter.
-PACKAGES := ca-certificates gcc libc6-dev shellcheck
+# What the tests need of Debian beside Rust and Go: a linker, roots for the package registries, a linter,
+# and the databases that the gate's checks ask.
+PACKAGES := ca-certificates gcc libc6-dev postgresql redis-server shellcheck
 SCRIPTS := .ci/run $(wildcard certs/*.sh tests/*.sh tests/*/*.sh)
 
 .PHONY: help

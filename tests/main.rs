@@ -31,3 +31,6 @@ mod webhook;
 
 #[cfg(feature = "gate")]
 mod gate_path;
+
+#[cfg(feature = "gate")]
+mod gate;

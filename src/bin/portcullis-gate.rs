@@ -23,7 +23,7 @@ use portcullis::{
 /// Holds traffic until the deep warm-up check passes, opens slowly, closes again when the app falls
 /// back to sleep, and drains cleanly.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(name = "portcullis-gate", version, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

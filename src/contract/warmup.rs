@@ -30,8 +30,8 @@ pub struct Warmup {
     )]
     #[schemars(schema_with = "duration::schema")]
     pub max_p95: Option<Duration>,
-    /// Windows in a row that must be at the target, or must show no improvement of 10 % from the
-    /// first to the last of them. Default: 3.
+    /// Windows in a row that must be at the target, or must show a change of less than 10 % from
+    /// the first to the last of them. Default: 3.
     #[serde(default = "three")]
     pub windows: u32,
     /// Requests a window. Default: 20.

@@ -2,4 +2,5 @@
 
 pub mod checkout;
 pub mod control_plane;
+pub mod databases;
 pub mod kubectl;

@@ -129,7 +129,8 @@ impl Http {
         if pattern.is_match(&String::from_utf8_lossy(&body)) {
             Ok(())
         } else {
-            let problem = format_args!("{status}, but its body does not match {pattern:?}");
+            let problem =
+                format_args!("{status}, but its body does not match {}", pattern.as_str());
             Err(Failure::new(subject, problem))
         }
     }

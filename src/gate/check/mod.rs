@@ -262,4 +262,23 @@ impl Probe {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_gate_asks_less_often_and_never_in_step_with_others() {
+        let second = Duration::from_secs(1);
+        let periods = Periods {
+            shut: second,
+            open: OPEN_PERIOD,
+        };
+        let at = |open| periods.at(Pace { open, round: 0 });
+        assert_eq!(at(false), second);
+        let many: Vec<_> = (0..50).map(|_| at(true)).collect();
+        assert!(
+            many.iter()
+                .all(|period| (OPEN_PERIOD..=OPEN_PERIOD * 11 / 10).contains(period))
+        );
+        assert!(many.iter().any(|period| *period != at(true)));
+    }
+}

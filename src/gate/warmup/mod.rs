@@ -4,6 +4,10 @@
 //! that their latencies can be compared, until the last few of them are at the target or no longer
 //! improve.
 
+mod pacer;
+
+mod shot;
+
 use std::{
     collections::VecDeque,
     net::SocketAddr,
@@ -11,26 +15,19 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::{
-    net::TcpStream,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{
-    check::{describe, describe_http},
-    state::Outcome,
+pub use self::shot::MARK;
+use self::{
+    pacer::Pacer,
+    shot::{Shot, load},
 };
-use crate::contract::{StatusRange, Warmup, WarmupBody};
-
-/// What a warm-up request carries, so that the app and its logs can tell it from a client's.
-pub const MARK: HeaderName = HeaderName::from_static("x-portcullis-warmup");
+use super::state::Outcome;
+use crate::contract::Warmup;
 
 /// How an attempt at warming up has gone.
 #[derive(Clone, Debug)]
@@ -59,20 +56,6 @@ pub struct Numbers {
     pub windows_us: VecDeque<u64>,
 }
 
-/// A request, ready to be sent again and again.
-#[derive(Debug)]
-struct Shot {
-    app: Vec<SocketAddr>,
-    method: Method,
-    uri: Uri,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    body: Bytes,
-    status: Vec<StatusRange>,
-    weight: u32,
-    /// `GET /catalog`, for reasons.
-    name: String,
-}
-
 /// What one batch of requests has shown.
 #[derive(Debug, Default)]
 struct Batch {
@@ -83,21 +66,8 @@ struct Batch {
     failure: Option<String>,
 }
 
-/// Hands out which request is sent next, and when.
-#[derive(Debug)]
-struct Pacer {
-    next: Instant,
-    gap: Duration,
-    /// Of each request: its credit, and how often it was sent.
-    credits: Vec<(i64, u32)>,
-    min: u32,
-}
-
 /// How many windows the status page shows.
 const SHOWN_WINDOWS: usize = 200;
-
-/// A body from a file is at most this long.
-const MAX_BODY: u64 = 1024 * 1024;
 
 /// One attempt, its numbers shown to `progress` after each window. `ports` are names and addresses
 /// of the app's ports.
@@ -170,7 +140,7 @@ async fn run(
 }
 
 /// Warm when the last windows are all at the target; a plateau when from the first to the last of
-/// them latency has improved by less than a tenth.
+/// them latency has changed by less than a tenth.
 fn judge(settings: &Warmup, recent: &mut VecDeque<Duration>) -> Option<Outcome> {
     let windows = usize::try_from(settings.windows).unwrap_or(usize::MAX);
     while recent.len() > windows {
@@ -185,7 +155,7 @@ fn judge(settings: &Warmup, recent: &mut VecDeque<Duration>) -> Option<Outcome> 
     {
         return Some(Outcome::Warm);
     }
-    let flat = last * 10 > first * 9;
+    let flat = first.abs_diff(last) * 10 < first;
     let low = settings.max_p95.is_none_or(|max| last <= max);
     (flat && low).then_some(Outcome::Plateau)
 }
@@ -256,120 +226,6 @@ fn next<'a>(shots: &'a [Shot], order: &Mutex<VecDeque<usize>>) -> Option<&'a Sho
     shots.get(index)
 }
 
-async fn load(settings: &Warmup, ports: &[(String, Vec<SocketAddr>)]) -> Result<Vec<Shot>, String> {
-    let mut shots = Vec::with_capacity(settings.requests.len());
-    for request in &settings.requests {
-        let app = match &request.port {
-            Some(name) => ports.iter().find(|(port, _)| port == name),
-            None => ports.first(),
-        };
-        let app = app
-            .map(|(_, addresses)| addresses.clone())
-            .unwrap_or_default();
-        let body = match &request.body {
-            None => Bytes::new(),
-            Some(WarmupBody::Text(text)) => Bytes::from(text.clone()),
-            Some(WarmupBody::File(path)) => read(path).await?,
-        };
-        let host = app.first().map_or_else(String::new, ToString::to_string);
-        let agent = concat!("portcullis-gate/", env!("CARGO_PKG_VERSION"));
-        let own = [(header::HOST, host.as_str()), (header::USER_AGENT, agent)];
-        let given = request.headers.iter().filter_map(|(name, value)| {
-            let name = HeaderName::try_from(name).ok()?;
-            Some((name, HeaderValue::try_from(value).ok()?))
-        });
-        let own = own
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)));
-        let path = request.path.split('?').next().unwrap_or_default();
-        shots.push(Shot {
-            app,
-            // Both were found good when the settings were read.
-            method: request.method.parse().unwrap_or_default(),
-            uri: request.path.parse().unwrap_or_default(),
-            headers: own
-                .chain(given)
-                .chain([(MARK, HeaderValue::from_static("1"))])
-                .collect(),
-            body,
-            status: request.status.clone(),
-            weight: request.weight,
-            name: format!("{} {path}", request.method),
-        });
-    }
-    Ok(shots)
-}
-
-async fn read(path: &str) -> Result<Bytes, String> {
-    let unreadable = |error: std::io::Error| format!("file {path}: {}", describe(&error));
-    let length = tokio::fs::metadata(path).await.map_err(unreadable)?.len();
-    if length > MAX_BODY {
-        return Err(format!("file {path}: is longer than 1 MiB"));
-    }
-    tokio::fs::read(path)
-        .await
-        .map(Bytes::from)
-        .map_err(unreadable)
-}
-
-// === impl Shot ===
-
-impl Shot {
-    /// Sends it on the kept connection, or on a new one, and reads the answer to its end.
-    async fn send(
-        &self,
-        kept: &mut Option<(Vec<SocketAddr>, SendRequest<Full<Bytes>>)>,
-    ) -> Result<(), String> {
-        let fail = |why: String| format!("{}: {why}", self.name);
-        let broken = |error: hyper::Error| fail(describe_http(&error));
-        let reusable = match kept.take() {
-            Some((app, mut sender)) if app == self.app => {
-                sender.ready().await.is_ok().then_some(sender)
-            }
-            _ => None,
-        };
-        let mut sender = match reusable {
-            Some(sender) => sender,
-            None => self.connect().await.map_err(fail)?,
-        };
-        let response = sender.send_request(self.request()).await.map_err(broken)?;
-        let status = response.status().as_u16();
-        let mut body = response.into_body();
-        while let Some(frame) = body.frame().await {
-            frame.map_err(broken)?;
-        }
-        *kept = Some((self.app.clone(), sender));
-        if self.status.iter().any(|range| range.contains(status)) {
-            Ok(())
-        } else {
-            Err(fail(status.to_string()))
-        }
-    }
-
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let stream = TcpStream::connect(self.app.as_slice())
-            .await
-            .map_err(|error| describe(&error))?;
-        stream.set_nodelay(true).map_err(|error| describe(&error))?;
-        let (sender, connection) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| describe_http(&error))?;
-        // Ends with its sender, which its worker holds; errors come out of the sender, too.
-        tokio::spawn(connection);
-        Ok(sender)
-    }
-
-    fn request(&self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        for (name, value) in &self.headers {
-            request.headers_mut().insert(name, value.clone());
-        }
-        request
-    }
-}
-
 // === impl Batch ===
 
 impl Batch {
@@ -404,59 +260,6 @@ impl Numbers {
     }
 }
 
-// === impl Pacer ===
-
-impl Pacer {
-    fn new(settings: &Warmup, shots: &[Shot]) -> Self {
-        Self {
-            next: Instant::now(),
-            gap: Duration::from_secs(1) / settings.rate,
-            credits: vec![(0, 1); shots.len()],
-            min: settings.min_requests,
-        }
-    }
-
-    /// When the next request may be sent. What was not sent in time is not made up for.
-    fn slot(&mut self) -> Instant {
-        let slot = self.next.max(Instant::now());
-        self.next = slot + self.gap;
-        slot
-    }
-
-    /// Whether each request has been sent as often as a verdict asks for.
-    fn is_complete(&self) -> bool {
-        self.credits.iter().all(|(_, sent)| *sent >= self.min)
-    }
-
-    /// The next `count` requests: by weight, spread evenly (smooth weighted round robin, as nginx
-    /// chooses servers). Until each has been sent often enough, those that have are left out.
-    fn draw(&mut self, shots: &[Shot], count: usize) -> Vec<usize> {
-        let mut drawn = Vec::with_capacity(count);
-        for _ in 0..count {
-            let complete = self.is_complete();
-            let (min, mut total) = (self.min, 0);
-            let mut best: Option<(usize, i64)> = None;
-            for (index, (shot, credit)) in shots.iter().zip(&mut self.credits).enumerate() {
-                if !complete && credit.1 >= min {
-                    continue;
-                }
-                credit.0 += i64::from(shot.weight);
-                total += i64::from(shot.weight);
-                if best.is_none_or(|(_, most)| credit.0 > most) {
-                    best = Some((index, credit.0));
-                }
-            }
-            let Some((index, _)) = best else { break };
-            if let Some(credit) = self.credits.get_mut(index) {
-                credit.0 -= total;
-                credit.1 = credit.1.saturating_add(1);
-            }
-            drawn.push(index);
-        }
-        drawn
-    }
-}
-
 /// What these locks guard is whole at any time, also after a panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -468,4 +271,76 @@ fn millis(duration: Duration) -> u64 {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(more: &str) -> Warmup {
+        serde_json::from_str(&format!(r#"{{"requests": [], "windows": 3{more}}}"#)).unwrap()
+    }
+
+    fn outcome(settings: &Warmup, millis: &[u64]) -> Option<Outcome> {
+        let mut recent = VecDeque::new();
+        millis.iter().find_map(|p95| {
+            recent.push_back(Duration::from_millis(*p95));
+            judge(settings, &mut recent)
+        })
+    }
+
+    #[test]
+    fn warm_is_so_many_windows_in_a_row_at_the_target() {
+        let settings = settings(r#", "target": {"p95": "50ms"}"#);
+        assert_eq!(outcome(&settings, &[900, 400, 50, 50]), None);
+        assert_eq!(
+            outcome(&settings, &[900, 400, 50, 50, 50]),
+            Some(Outcome::Warm)
+        );
+        assert_eq!(outcome(&settings, &[900, 50, 50, 300, 20]), None);
+    }
+
+    #[test]
+    fn a_plateau_is_no_change_by_a_tenth() {
+        let settings = settings("");
+        assert_eq!(outcome(&settings, &[900, 400, 200, 100, 80, 70]), None);
+        assert_eq!(
+            outcome(&settings, &[900, 100, 98, 91]),
+            Some(Outcome::Plateau)
+        );
+        assert_eq!(
+            outcome(&settings, &[100, 98, 90]),
+            None,
+            "a tenth is an improvement"
+        );
+    }
+
+    #[test]
+    fn a_plateau_above_the_ceiling_is_not_warm() {
+        let settings = settings(r#", "maxP95": "90ms""#);
+        assert_eq!(outcome(&settings, &[100, 100, 100, 100]), None);
+        assert_eq!(outcome(&settings, &[90, 90, 90]), Some(Outcome::Plateau));
+    }
+
+    #[test]
+    fn p95_is_by_nearest_rank() {
+        let millis = |counts: std::ops::RangeInclusive<u64>| Batch {
+            passed: counts.rev().map(Duration::from_millis).collect(),
+            ..Batch::default()
+        };
+        assert_eq!(millis(1..=100).p95(), Some(Duration::from_millis(95)));
+        assert_eq!(millis(1..=10).p95(), Some(Duration::from_millis(10)));
+        assert_eq!(Batch::default().p95(), None);
+    }
+
+    #[test]
+    fn a_batch_may_hold_so_many_errors_and_no_more() {
+        let batch = |errors| Batch {
+            passed: vec![Duration::ZERO; 20 - errors],
+            errors,
+            failure: Some("GET /: 500".into()),
+        };
+        assert_eq!(batch(2).require(&settings("")), Ok(()));
+        assert_eq!(batch(3).require(&settings("")), Err("GET /: 500".into()));
+    }
 }

@@ -1,0 +1,14 @@
+//! The gate for real: the program in front of servers, with real databases behind them.
+
+mod harness;
+
+// Each kind of check against what it looks at.
+mod checks;
+
+mod databases;
+
+// From closed to drained.
+mod life;
+
+// What a person or a kubelet is told.
+mod words;

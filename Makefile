@@ -4,6 +4,7 @@ SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 
 CARGO_FLAGS ?= --locked
+BENCH_SECONDS ?= 30
 DOCKER ?= docker
 IMAGE ?= portcullis:0.1.0
 TARGET ?= $(shell uname -m)-unknown-linux-gnu
@@ -38,6 +39,12 @@ lint: packages ## Look for faults of form: rustfmt, clippy, gofmt, go vet, shell
 fmt: ## Format all sources
 	cargo fmt
 	gofmt -w tests/cluster
+
+.PHONY: bench
+bench: ## Measure: judging alone, then the whole path on one core (BENCH_SECONDS a load)
+	cargo bench $(CARGO_FLAGS) --bench judge
+	cargo bench $(CARGO_FLAGS) --bench path --no-run
+	PORTCULLIS_BENCH_SECONDS=$(BENCH_SECONDS) PORTCULLIS_BENCH_CORE=0 taskset -c 1 cargo bench $(CARGO_FLAGS) --bench path
 
 .PHONY: docs
 docs: ## Write the README's generated tables, then build the library's documentation

@@ -10,8 +10,8 @@ use crate::policy::rules::{RULES, Rule, RuleId};
 /// A line of prose is this long at most.
 const WIDTH: usize = 100;
 
-/// How alike a rule's name must be to be suggested (Jaro-Winkler, 1 is equal): lets `liveness` find `liveness-probe`.
-const LIKENESS: f64 = 0.75;
+/// How alike a rule's name must be to be suggested (Jaro-Winkler, 1 is equal): lets `cpu-limt` find `cpu-limit`, and not `cpu-request`.
+const LIKENESS: f64 = 0.9;
 
 /// Options of `portcullis explain`.
 #[derive(Args, Clone, Debug)]

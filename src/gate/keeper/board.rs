@@ -14,7 +14,6 @@ use crate::{
             CheckStatus, Counts, RampStatus, RunStatus, Status, TrafficStatus, Transition,
             WarmupStatus,
         },
-        switch,
         traffic::Traffic,
         warmup::{Numbers, Verdict},
     },
@@ -211,18 +210,6 @@ fn ramp(machine: &Machine) -> Option<RampStatus> {
         limit,
         is_held,
     })
-}
-
-/// The clocks of a drain that began at `began`, as the data path counts them.
-pub(super) fn drain_clocks(
-    settings: &crate::contract::Drain,
-    began: tokio::time::Instant,
-) -> switch::Drain {
-    switch::Drain {
-        settle: began + settings.delay,
-        stream_deadline: began + settings.stream_deadline,
-        deadline: began + settings.deadline,
-    }
 }
 
 fn place(state: State) -> usize {

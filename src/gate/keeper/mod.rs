@@ -7,6 +7,8 @@ mod desk;
 
 mod board;
 
+mod passage;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
@@ -20,13 +22,12 @@ use self::{board::Board, desk::Ask};
 use super::{
     check::{Pace, Report},
     identity::{Lives, Memory, Sighting},
-    reason::Reason,
     state::{Effect, Event, Machine, Order, Passage, State},
-    switch::{self, Switch},
+    switch::Switch,
     traffic::{Snapshot, Traffic},
     warmup::{self, Numbers, Verdict},
 };
-use crate::contract::{OnFull, Settings};
+use crate::contract::Settings;
 
 /// The gatekeeper.
 #[derive(Debug)]
@@ -188,7 +189,11 @@ impl Keeper {
 
     fn apply(&mut self, effect: Effect, now: Duration) {
         match effect {
-            Effect::Pass(passage) => self.switch.set(self.translate(passage)),
+            Effect::Pass(passage) => {
+                let drain = self.settings.drain();
+                self.switch
+                    .set(passage::translate(passage, drain, self.started));
+            }
             Effect::StartWarmup { attempt } => self.start_warmup(attempt),
             Effect::StopWarmup => {
                 if let Some((_, warming)) = self.warming.take() {
@@ -226,25 +231,6 @@ impl Keeper {
                 }
             }
             Effect::Exit(code) => self.exit = Some(code),
-        }
-    }
-
-    fn translate(&self, passage: Passage) -> switch::Passage {
-        match passage {
-            Passage::Hold => switch::Passage::Hold,
-            Passage::Ramp { limit, on_full } => switch::Passage::Ramp {
-                limit,
-                on_full: match on_full {
-                    OnFull::Pass => switch::OnFull::Pass,
-                    OnFull::Refuse => switch::OnFull::Refuse,
-                },
-            },
-            Passage::Open => switch::Passage::Open,
-            Passage::Draining(began) => {
-                let drain = board::drain_clocks(self.settings.drain(), self.started + began);
-                switch::Passage::Draining(drain)
-            }
-            Passage::Refuse => switch::Passage::Refuse(Reason::Closed),
         }
     }
 

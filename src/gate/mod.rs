@@ -45,6 +45,7 @@ mod dial;
 
 // What becomes of a connection: requests passed on one by one, or bytes as they come.
 mod proxy;
+mod rewind;
 mod socket;
 mod tcp;
 mod tunnel;

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 /// The header that every answer of the gate itself carries.
-pub const HEADER: &str = "X-Portcullis-Reason";
+pub const HEADER: &str = "x-portcullis-reason";
 
 /// Why the gate, and not the app, answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

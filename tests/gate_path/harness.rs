@@ -237,6 +237,13 @@ impl App {
         Client::of(accepted.expect("nobody connects").unwrap().0)
     }
 
+    /// The next connection, however long it takes.
+    pub async fn accept_or_wait(&self) -> TcpStream {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
     /// Answers every request with its own head as the body, for as long as the test runs.
     pub fn echo_heads(self) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
         let heads = Arc::new(Mutex::new(Vec::new()));

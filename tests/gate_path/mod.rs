@@ -4,3 +4,4 @@ mod harness;
 
 // Requests one by one.
 mod http1;
+mod http2;

@@ -50,11 +50,6 @@ impl Blocks {
 // === impl Buffer ===
 
 impl Buffer {
-    /// A buffer with bytes that somebody else has read.
-    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
-        Self { bytes, start: 0 }
-    }
-
     /// The bytes to be handled.
     pub(crate) fn filled(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
@@ -112,7 +107,10 @@ mod tests {
         let blocks = Blocks::default();
         let mut block = blocks.take();
         block.extend_from_slice(b"GET / rest");
-        let mut buffer = Buffer::holding(block);
+        let mut buffer = Buffer {
+            bytes: block,
+            start: 0,
+        };
         buffer.consume(6);
         buffer.release(&blocks);
         assert_eq!(buffer.filled(), b"rest");

@@ -11,13 +11,13 @@ use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     net::TcpStream,
-    time::{Instant, Sleep, sleep, timeout_at},
+    time::{Instant, Sleep, sleep, timeout, timeout_at},
 };
 
 use super::{
     buffer::Buffer,
     exchange::{Exchange, Failure},
-    refusal,
+    http2, refusal,
     request::{self, Request},
     response::Response,
 };
@@ -109,6 +109,21 @@ pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
         idle_end,
         last_seen,
     };
+    match session.speaks_http2().await {
+        Some(false) => {}
+        Some(true) => {
+            let Session {
+                path,
+                app,
+                client,
+                inbound,
+                ..
+            } = session;
+            // Boxed: connections of HTTP/1 need not have the room for it.
+            return Box::pin(http2::serve(path, app, client, inbound)).await;
+        }
+        None => return,
+    }
     loop {
         let next = match session.next_request().await {
             Ok(Some(asked)) => session.answer(asked).await,
@@ -134,6 +149,25 @@ pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
 // === impl Session ===
 
 impl Session {
+    /// Whether the client's first bytes are those of HTTP/2; nothing when it leaves before.
+    async fn speaks_http2(&mut self) -> Option<bool> {
+        if !self.wait_for_request().await {
+            return None;
+        }
+        let told_apart = async {
+            loop {
+                let filled = self.inbound.filled();
+                if filled.len() >= http2::PREFACE.len() || !http2::PREFACE.starts_with(filled) {
+                    return Some(filled.starts_with(http2::PREFACE));
+                }
+                if !self.read_line().await {
+                    return None;
+                }
+            }
+        };
+        timeout(HEAD_TIMEOUT, told_apart).await.ok().flatten()
+    }
+
     /// Reads the next head, or returns nothing when the client wants no more.
     async fn next_request(&mut self) -> Result<Option<Asked>, Reason> {
         if self.inbound.is_empty() && !self.wait_for_request().await {

@@ -26,6 +26,9 @@ mod exchange;
 // One client connection.
 mod http1;
 
+// The same for HTTP/2.
+mod http2;
+
 pub(super) use body::copy;
 pub(super) use buffer::{Blocks, Buffer};
 pub(super) use http1::serve;

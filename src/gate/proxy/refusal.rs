@@ -1,6 +1,6 @@
 //! Answers that the gate itself makes over HTTP/1.
 
-use crate::gate::reason::{HEADER, Reason};
+use crate::gate::reason::Reason;
 
 /// Seconds after which a refused client may come again. A gate that opens does so within seconds,
 /// and the queue that refused it has a place as soon as one request is answered.
@@ -10,9 +10,9 @@ pub(super) const RETRY_AFTER: &str = "1";
 /// answer has no body.
 pub(super) fn answer(reason: Reason, closing: bool, is_head: bool) -> Vec<u8> {
     let status = reason.status();
-    let text = format!("portcullis-gate: {}\n", reason.as_str());
+    let text = text(reason);
     let mut answer = format!(
-        "HTTP/1.1 {} {}\r\n{HEADER}: {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
+        "HTTP/1.1 {} {}\r\nX-Portcullis-Reason: {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
         status.as_str(),
         status.canonical_reason().unwrap_or_default(),
         reason.as_str(),
@@ -35,6 +35,11 @@ pub(super) fn answer(reason: Reason, closing: bool, is_head: bool) -> Vec<u8> {
         answer += &text;
     }
     answer.into_bytes()
+}
+
+/// What a person reads who asked by hand.
+pub(super) fn text(reason: Reason) -> String {
+    format!("portcullis-gate: {}\n", reason.as_str())
 }
 
 #[cfg(test)]

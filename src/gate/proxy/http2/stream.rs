@@ -1,0 +1,418 @@
+//! One request over HTTP/2: admitted, sent to the app as a stream, answered as a stream.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason as Reset, RecvStream, SendStream,
+    client::{ResponseFuture, SendRequest},
+    server::SendResponse,
+};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONTENT_TYPE, HOST, RETRY_AFTER},
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use tokio::time::Instant;
+
+use super::{
+    pipe::{self, Broken},
+    upstream::Upstream,
+};
+use crate::gate::{
+    path::{Counted, Path},
+    proxy::{
+        fields::{self, Field},
+        refusal,
+    },
+    queue::{Pass, Slot, Verdict},
+    reason::{HEADER, Reason},
+    service::GrpcRefusal,
+    switch::LossKind,
+};
+
+/// How often a stream that the app did not take is offered to a new connection.
+const OFFERS: usize = 3;
+
+/// One request of a client.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    path: Arc<Path>,
+    upstream: Arc<Upstream>,
+    respond: SendResponse<Bytes>,
+}
+
+/// A stream that the app was offered.
+#[derive(Debug)]
+struct Offered {
+    response: ResponseFuture,
+    body: SendStream<Bytes>,
+    slot: Option<Slot>,
+}
+
+/// How a request ended without a whole response.
+#[derive(Debug)]
+enum Failure {
+    /// The gate answers it.
+    Refuse(Reason),
+    /// It is reset as the app reset it.
+    Reset(Reset),
+    /// The client wants no answer.
+    ClientGone,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    pub(super) fn new(
+        path: Arc<Path>,
+        upstream: Arc<Upstream>,
+        respond: SendResponse<Bytes>,
+    ) -> Self {
+        Self {
+            path,
+            upstream,
+            respond,
+        }
+    }
+
+    /// Gets the request answered.
+    pub(super) async fn run(mut self, request: Request<RecvStream>) {
+        let _busy = self.path.in_flight.enter();
+        let (parts, body) = request.into_parts();
+        let is_grpc = is_grpc(&parts.headers);
+        let request = match for_app(parts, &self.upstream.app.authority) {
+            Ok(request) => request,
+            Err(reason) => return self.refuse(reason, is_grpc),
+        };
+        let bytes = size(&request);
+        let verdict = match self.path.admission.pass_at_once() {
+            Some(pass) => Verdict::Pass(pass),
+            None => {
+                let path = Arc::clone(&self.path);
+                path.admission.wait(bytes, self.client_gone()).await
+            }
+        };
+        let failure = match verdict {
+            Verdict::Pass(pass) => {
+                let path = Arc::clone(&self.path);
+                let _in_flight = Counted::by(&path.traffic.in_flight);
+                match self.ask(request, bytes, body, pass).await {
+                    Ok(()) => return,
+                    Err(failure) => failure,
+                }
+            }
+            Verdict::Refuse(reason) => Failure::Refuse(reason),
+            Verdict::ClientGone => Failure::ClientGone,
+        };
+        match failure {
+            Failure::Refuse(reason) => self.refuse(reason, is_grpc),
+            Failure::Reset(reason) => self.respond.send_reset(reason),
+            Failure::ClientGone => self.respond.send_reset(Reset::CANCEL),
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        request: Request<()>,
+        bytes: usize,
+        mut body: RecvStream,
+        pass: Pass,
+    ) -> Result<(), Failure> {
+        let end = body.is_end_stream();
+        let asked = Instant::now();
+        let Offered {
+            response,
+            body: mut to_app,
+            slot,
+        } = self.offer(&request, bytes, pass, end).await?;
+        let up = async {
+            match pipe::run(&mut body, &mut to_app).await {
+                // The app says in its response, or by a reset of it, what it thinks.
+                Ok(()) | Err(Broken::Sink) => std::future::pending().await,
+                Err(Broken::Source(error)) => error.reason().unwrap_or(Reset::CANCEL),
+            }
+        };
+        let down = self.download(response, slot, asked);
+        if end {
+            return down.await;
+        }
+        // Biased: a response that is whole needs no more of the request. Neither future is used
+        // after this.
+        tokio::select! {
+            biased;
+            answered = down => answered,
+            reason = up => {
+                to_app.send_reset(reason);
+                Err(Failure::ClientGone)
+            }
+        }
+    }
+
+    /// Opens a stream to the app, on a new connection if the kept one takes no more.
+    async fn offer(
+        &mut self,
+        request: &Request<()>,
+        bytes: usize,
+        mut pass: Pass,
+        end: bool,
+    ) -> Result<Offered, Failure> {
+        for _ in 0..OFFERS {
+            let (path, upstream) = (Arc::clone(&self.path), Arc::clone(&self.upstream));
+            // Biased: a client that has left needs no connection. Both arms are cancel-safe.
+            let (sender, passed) = tokio::select! {
+                biased;
+                () = self.client_gone() => return Err(Failure::ClientGone),
+                sender = upstream.sender(&path, bytes, pass) => sender.map_err(Failure::from)?,
+            };
+            pass = passed;
+            if let Some((response, body)) = open(sender, request, end).await {
+                return Ok(Offered {
+                    response,
+                    body,
+                    slot: pass.slot,
+                });
+            }
+            // What could not be opened has reached nobody.
+            upstream.retire().await;
+        }
+        Err(Failure::Refuse(Reason::AppReset))
+    }
+
+    /// Passes the response on, interim ones first.
+    async fn download(
+        &mut self,
+        mut response: ResponseFuture,
+        slot: Option<Slot>,
+        asked: Instant,
+    ) -> Result<(), Failure> {
+        let answer = loop {
+            match poll_fn(|context| self.poll_answer(&mut response, context)).await? {
+                Answer::Interim(interim) => {
+                    // A client that cannot be told still gets the final response.
+                    let _ = self.respond.send_informational(interim);
+                }
+                Answer::Final(answer) => break answer,
+            }
+        };
+        drop(slot);
+        self.path.traffic.latency.record(asked.elapsed());
+        self.path.traffic.responded(answer.status().as_u16());
+        let (parts, mut body) = answer.into_parts();
+        let end = body.is_end_stream();
+        let head = Response::from_parts(parts, ());
+        let sent = self.respond.send_response(head, end);
+        let mut to_client = sent.map_err(|_| Failure::ClientGone)?;
+        if end {
+            return Ok(());
+        }
+        pipe::run(&mut body, &mut to_client)
+            .await
+            .map_err(|broken| match broken {
+                Broken::Source(error) => {
+                    self.lost(&error);
+                    Failure::Reset(error.reason().unwrap_or(Reset::INTERNAL_ERROR))
+                }
+                Broken::Sink => Failure::ClientGone,
+            })
+    }
+
+    fn poll_answer(
+        &mut self,
+        response: &mut ResponseFuture,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Answer, Failure>> {
+        if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(context) {
+            return Poll::Ready(Ok(Answer::Interim(interim)));
+        }
+        if let Poll::Ready(answer) = std::pin::Pin::new(response).poll(context) {
+            return Poll::Ready(
+                answer
+                    .map(Answer::Final)
+                    .map_err(|error| self.failure(&error)),
+            );
+        }
+        self.respond
+            .poll_reset(context)
+            .map(|_| Err(Failure::ClientGone))
+    }
+
+    /// What an error of the app's stream means to the client.
+    fn failure(&self, error: &h2::Error) -> Failure {
+        self.lost(error);
+        if error.is_go_away() && error.is_remote() {
+            // The app took no stream after the one that it named.
+            Failure::Reset(Reset::REFUSED_STREAM)
+        } else if let (true, Some(reason)) = (error.is_reset(), error.reason()) {
+            Failure::Reset(reason)
+        } else if error.is_io() {
+            Failure::Refuse(Reason::AppReset)
+        } else {
+            Failure::Refuse(Reason::AppGarbage)
+        }
+    }
+
+    fn lost(&self, error: &h2::Error) {
+        if error.is_io()
+            && let Some(address) = self.upstream.app.address()
+        {
+            self.path.valve.lost(address, LossKind::ClosedBusy);
+        }
+    }
+
+    async fn client_gone(&mut self) {
+        // Both a reset and the end of the connection say so.
+        let _ = poll_fn(|context| self.respond.poll_reset(context)).await;
+    }
+
+    /// Answers for the gate itself, and counts it.
+    fn refuse(&mut self, reason: Reason, is_grpc: bool) {
+        self.path.traffic.refused(reason);
+        let as_status = is_grpc && self.path.grpc_refusal == GrpcRefusal::Unavailable;
+        if reason.may_retry() && !as_status {
+            return self.respond.send_reset(Reset::REFUSED_STREAM);
+        }
+        let (answer, text) = if as_status {
+            grpc_answer(reason)
+        } else {
+            answer(reason)
+        };
+        self.path.traffic.responded(answer.status().as_u16());
+        // A client that has left needs no answer.
+        if let Ok(mut body) = self.respond.send_response(answer, text.is_empty())
+            && !text.is_empty()
+        {
+            let _ = body.send_data(text, true);
+        }
+    }
+}
+
+/// A response, final or not.
+#[derive(Debug)]
+enum Answer {
+    Interim(Response<()>),
+    Final(Response<RecvStream>),
+}
+
+// === impl Failure ===
+
+impl From<Verdict> for Failure {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Refuse(reason) => Self::Refuse(reason),
+            Verdict::Pass(_) | Verdict::ClientGone => Self::ClientGone,
+        }
+    }
+}
+
+/// Opens a stream, or says that this connection opens no more.
+async fn open(
+    sender: SendRequest<Bytes>,
+    request: &Request<()>,
+    end: bool,
+) -> Option<(ResponseFuture, SendStream<Bytes>)> {
+    let mut sender = sender.ready().await.ok()?;
+    sender.send_request(request.clone(), end).ok()
+}
+
+/// The request as the app gets it, or why it does not.
+fn for_app(parts: http::request::Parts, app: &str) -> Result<Request<()>, Reason> {
+    let http::request::Parts {
+        method,
+        uri,
+        mut headers,
+        ..
+    } = parts;
+    if method == Method::CONNECT {
+        return Err(Reason::Connect);
+    }
+    let stripped: Vec<_> = headers
+        .keys()
+        .filter(|name| fields::classify(name.as_str()) == Field::Portcullis)
+        .cloned()
+        .collect();
+    for name in stripped {
+        headers.remove(name);
+    }
+    let authority = authority(&uri, &headers, app)?;
+    // `http` has no target form with a scheme and without an authority; the app gets both.
+    let uri = Uri::builder()
+        .scheme(uri.scheme().cloned().unwrap_or(Scheme::HTTP))
+        .authority(authority)
+        .path_and_query(
+            uri.path_and_query()
+                .cloned()
+                .unwrap_or(PathAndQuery::from_static("/")),
+        )
+        .build()
+        .map_err(|_| Reason::BadRequest)?;
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Who is asked: `:authority` and `Host`, which must agree (RFC 9113, section 8.3.1).
+fn authority(uri: &Uri, headers: &HeaderMap, app: &str) -> Result<Authority, Reason> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next().map(HeaderValue::as_bytes), hosts.next());
+    let named = uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    let differs = matches!((host, named), (Some(host), Some(named)) if host != named);
+    let asked = named.or(host).unwrap_or(app.as_bytes());
+    if second.is_some() || differs || asked.is_empty() || !fields::is_host(asked) {
+        return Err(Reason::BadRequest);
+    }
+    Authority::try_from(asked).map_err(|_| Reason::BadRequest)
+}
+
+/// What a held request takes: its fields, by the measure of RFC 9113, section 6.5.2.
+fn size(request: &Request<()>) -> usize {
+    const OVERHEAD: usize = 32;
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD);
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    fields.sum::<usize>() + target
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A response of HTTP for this reason.
+fn answer(reason: Reason) -> (Response<()>, Bytes) {
+    let mut answer = Response::new(());
+    *answer.status_mut() = reason.status();
+    answer
+        .headers_mut()
+        .insert(HEADER, HeaderValue::from_static(reason.as_str()));
+    if reason.may_retry() {
+        let after = HeaderValue::from_static(refusal::RETRY_AFTER);
+        answer.headers_mut().insert(RETRY_AFTER, after);
+    }
+    (answer, Bytes::from(refusal::text(reason)))
+}
+
+/// A response of gRPC that consists of trailers only: 14, UNAVAILABLE.
+fn grpc_answer(reason: Reason) -> (Response<()>, Bytes) {
+    let mut answer = Response::new(());
+    *answer.status_mut() = StatusCode::OK;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static("14"));
+    headers.insert("grpc-message", HeaderValue::from_static(reason.as_str()));
+    headers.insert(HEADER, HeaderValue::from_static(reason.as_str()));
+    (answer, Bytes::new())
+}

@@ -2,14 +2,15 @@
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
+use metrics::Counter;
 use socket2::Socket;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::sleep_until,
 };
-use tracing::{error, warn};
+use tracing::error;
 
 use super::{
     dial::App,
@@ -19,13 +20,10 @@ use super::{
     tcp,
     traffic::Traffic,
 };
+use crate::server::listener;
 
 /// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-
-/// How long to wait after `accept` failed for want of file descriptors or memory: without a pause
-/// the loop would take all of the processor, and none would come free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// After how much silence the kernel asks whether a client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -221,31 +219,45 @@ fn listen(socket: Socket) -> io::Result<TcpListener> {
 
 /// Accepts the next connection; meanwhile clears away those that have ended.
 async fn accept(listener: &TcpListener, connections: &mut JoinSet<()>) -> TcpStream {
-    let mut warned: Option<Instant> = None;
+    // Each error is in the log with its reason; a count of them would say less.
+    let errors = Counter::noop();
     loop {
         // Biased: those that ended first, since they may hold what a new one needs. Both arms are
         // cancel-safe.
-        let accepted = tokio::select! {
+        tokio::select! {
             biased;
             Some(ended) = connections.join_next() => {
                 if let Err(broken) = ended && broken.is_panic() {
                     error!("a connection ended by a defect of the gate; all others go on");
                 }
-                continue;
             }
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => return stream,
-            // The client left before it was accepted.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                if warned.is_none_or(|at| at.elapsed() > KEEPALIVE) {
-                    warn!(%error, "cannot accept a connection; trying again");
-                    warned = Some(Instant::now());
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
+            (stream, _) = listener::accept(listener, &errors) => return stream,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, net::Ipv4Addr};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_in_one_connection_leaves_the_others() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut connections = JoinSet::new();
+        connections.spawn(async { panic!("a defect") });
+        connections.spawn(pending());
+        let address = listener.local_addr().unwrap();
+        let (client, _served) = tokio::join!(
+            TcpStream::connect(address),
+            accept(&listener, &mut connections)
+        );
+        assert!(client.is_ok());
+        assert_eq!(
+            connections.len(),
+            1,
+            "the broken one is cleared away, the other lives"
+        );
     }
 }

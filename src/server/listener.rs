@@ -44,7 +44,7 @@ pub async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener
 
 /// Waits for the next connection. Never fails: an error of one connection is skipped, an error of the process
 /// (no descriptors, no memory) is waited out with a growing pause, counted, and logged.
-pub(super) async fn accept(listener: &TcpListener, errors: &Counter) -> (TcpStream, SocketAddr) {
+pub(crate) async fn accept(listener: &TcpListener, errors: &Counter) -> (TcpStream, SocketAddr) {
     let mut pause = FIRST_PAUSE;
     loop {
         match listener.accept().await {

@@ -9,7 +9,7 @@
 //!
 //! Nothing here knows what is served: listener, service, limits, counters and the shutdown signal are passed in.
 
-mod listener;
+pub(crate) mod listener;
 
 mod connection;
 

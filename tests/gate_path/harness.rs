@@ -165,6 +165,16 @@ impl Client {
         self.until("\r\n\r\n").await
     }
 
+    /// Reads a head, if another one comes.
+    pub async fn next_head(&mut self) -> Option<String> {
+        while find(&self.read, b"\r\n\r\n").is_none() {
+            if self.stream.read_buf(&mut self.read).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+        Some(self.head().await)
+    }
+
     /// Reads so many bytes.
     pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
         let read = async {
@@ -232,6 +242,12 @@ impl App {
         }
     }
 
+    /// Listens where another app did.
+    pub async fn listen_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        Self { address, listener }
+    }
+
     pub async fn accept(&self) -> Client {
         let accepted = timeout(PATIENCE, self.listener.accept()).await;
         Client::of(accepted.expect("nobody connects").unwrap().0)
@@ -261,13 +277,7 @@ impl App {
 }
 
 async fn echo(mut client: Client, seen: Arc<Mutex<Vec<String>>>) {
-    loop {
-        while find(&client.read, b"\r\n\r\n").is_none() {
-            if client.stream.read_buf(&mut client.read).await.unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        let head = client.head().await;
+    while let Some(head) = client.next_head().await {
         let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
         client.bytes(length).await;
         seen.lock().unwrap().push(head.clone());

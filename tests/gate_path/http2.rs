@@ -11,7 +11,7 @@ use portcullis::gate::{
     switch::{Drain, Passage},
     traffic::HoldEnd,
 };
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::harness::{App, Gate, LIMITS, PATIENCE, until};
 
@@ -299,23 +299,48 @@ async fn rapid_reset_ends_the_connection_and_nothing_else() {
     let stream = super::harness::Client::connect(gate.address).await.stream;
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     let driven = tokio::spawn(connection);
-    let flood = async {
-        while let Ok(mut ready) = sender.clone().ready().await {
-            let Ok((response, mut body)) = ready.send_request(request("/"), false) else {
-                return;
-            };
-            body.send_reset(Reset::CANCEL);
-            drop(response);
-        }
-    };
-    tokio::time::timeout(PATIENCE, flood)
+    // Ten times as many as the gate endures; the pauses let the connection send them.
+    for _ in 0..2000 {
+        let Ok(mut ready) = sender.clone().ready().await else {
+            break;
+        };
+        let Ok((response, mut body)) = ready.send_request(request("/"), false) else {
+            break;
+        };
+        tokio::task::yield_now().await;
+        body.send_reset(Reset::CANCEL);
+        drop(response);
+    }
+    let driven = tokio::time::timeout(PATIENCE, driven)
         .await
         .expect("endures resets for ever");
-    let error = driven.await.unwrap().unwrap_err();
+    let error = driven.unwrap().unwrap_err();
     assert_eq!(error.reason(), Some(Reset::ENHANCE_YOUR_CALM), "{error}");
     gate.switch.set(Passage::Open);
     let mut sender = connect(gate.address).await.ready().await.unwrap();
     let (response, _) = sender.send_request(request("/"), true).unwrap();
     assert_eq!(response.await.unwrap().status(), StatusCode::OK);
     until("none held", || gate.traffic.held.value() == 0).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_continuations_ends_the_connection() {
+    let gate = Gate::open(echo(App::listen().await));
+    let mut client = gate.client().await;
+    let frame = |kind: u8, stream: u8, payload: &[u8]| {
+        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend([kind, 0, 0, 0, 0, stream]);
+        frame.extend(payload);
+        frame
+    };
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    client.send(frame(4, 0, &[])).await;
+    // A head that never ends: literal fields `a: b`, without END_HEADERS.
+    let fields = [0, 1, b'a', 1, b'b'].repeat(3000);
+    client.send(frame(1, 1, &fields)).await;
+    let flood = async { while client.stream.write_all(&frame(9, 1, &fields)).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, flood)
+        .await
+        .expect("reads a head without end");
+    until("closed", || gate.traffic.connections.value() == 0).await;
 }

@@ -4,4 +4,17 @@ mod harness;
 
 // Requests one by one.
 mod http1;
+
 mod http2;
+
+// Bytes as they come.
+mod tcp;
+
+// Not all at once, and the end.
+mod ramp;
+
+// What goes wrong.
+mod faults;
+
+// What is meant to go wrong.
+mod smuggling;

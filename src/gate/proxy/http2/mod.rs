@@ -18,7 +18,10 @@ use bytes::Bytes;
 use h2::server;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
-use self::{stream::Exchange, upstream::Upstream};
+use self::{
+    stream::{Ended, Exchange},
+    upstream::Upstream,
+};
 use super::buffer::Buffer;
 use crate::gate::{dial::App, path::Path, rewind::Rewind};
 
@@ -32,9 +35,13 @@ const MAX_STREAMS: u32 = 256;
 /// CONTINUATION frames it takes.
 const MAX_HEADERS: u32 = 32 * 1024;
 
-/// Resets of streams that nobody has looked at yet, before the connection is closed: answers rapid
-/// reset (CVE-2023-44487).
+/// Resets of streams that nobody has looked at yet, before the connection is closed: answers the
+/// crudest rapid reset (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
+
+/// How many more streams a client may reset before their answer than it lets be answered: answers
+/// every other rapid reset. All streams of a held connection may run into their timeouts a few times.
+const MAX_UNANSWERED: usize = 1000;
 
 /// Resets that a client's own faults may provoke on one connection: answers MadeYouReset
 /// (CVE-2025-8671).
@@ -79,6 +86,7 @@ async fn run(
     let mut valve = path.valve.clone();
     let mut streams = JoinSet::new();
     let (mut leaving, mut raised) = (false, false);
+    let mut unanswered = 0_usize;
     loop {
         if !leaving && path.admission.is_closing() {
             // Two steps: a GOAWAY that refuses nothing, and one that names the last stream when
@@ -102,7 +110,15 @@ async fn run(
                 // The end, or an error after which there is nothing but the end.
                 Some(Err(_)) | None => return,
             },
-            Some(_ended) = streams.join_next() => {}
+            Some(ended) = streams.join_next() => {
+                unanswered = match ended {
+                    Ok(Ended::Unanswered) => unanswered + 1,
+                    Ok(Ended::Answered) | Err(_) => unanswered.saturating_sub(1),
+                };
+                if unanswered > MAX_UNANSWERED {
+                    connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                }
+            }
             _ = valve.changed() => {}
         }
     }

@@ -44,6 +44,8 @@ pub(super) struct Exchange {
     path: Arc<Path>,
     upstream: Arc<Upstream>,
     respond: SendResponse<Bytes>,
+    /// The response's head was sent.
+    answered: bool,
 }
 
 /// A stream that the app was offered.
@@ -52,6 +54,15 @@ struct Offered {
     response: ResponseFuture,
     body: SendStream<Bytes>,
     slot: Option<Slot>,
+}
+
+/// How a stream ended, as far as its client may be judged by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It was answered, if only by a refusal.
+    Answered,
+    /// Its client reset it before that.
+    Unanswered,
 }
 
 /// How a request ended without a whole response.
@@ -77,17 +88,21 @@ impl Exchange {
             path,
             upstream,
             respond,
+            answered: false,
         }
     }
 
     /// Gets the request answered.
-    pub(super) async fn run(mut self, request: Request<RecvStream>) {
+    pub(super) async fn run(mut self, request: Request<RecvStream>) -> Ended {
         let _busy = self.path.in_flight.enter();
         let (parts, body) = request.into_parts();
         let is_grpc = is_grpc(&parts.headers);
         let request = match for_app(parts, &self.upstream.app.authority) {
             Ok(request) => request,
-            Err(reason) => return self.refuse(reason, is_grpc),
+            Err(reason) => {
+                self.refuse(reason, is_grpc);
+                return Ended::Answered;
+            }
         };
         let bytes = size(&request);
         let verdict = match self.path.admission.pass_at_once() {
@@ -102,7 +117,7 @@ impl Exchange {
                 let path = Arc::clone(&self.path);
                 let _in_flight = Counted::by(&path.traffic.in_flight);
                 match self.ask(request, bytes, body, pass).await {
-                    Ok(()) => return,
+                    Ok(()) => return Ended::Answered,
                     Err(failure) => failure,
                 }
             }
@@ -112,8 +127,16 @@ impl Exchange {
         match failure {
             Failure::Refuse(reason) => self.refuse(reason, is_grpc),
             Failure::Reset(reason) => self.respond.send_reset(reason),
-            Failure::ClientGone => self.respond.send_reset(Reset::CANCEL),
+            Failure::ClientGone => {
+                self.respond.send_reset(Reset::CANCEL);
+                return if self.answered {
+                    Ended::Answered
+                } else {
+                    Ended::Unanswered
+                };
+            }
         }
+        Ended::Answered
     }
 
     async fn ask(
@@ -207,6 +230,7 @@ impl Exchange {
         let head = Response::from_parts(parts, ());
         let sent = self.respond.send_response(head, end);
         let mut to_client = sent.map_err(|_| Failure::ClientGone)?;
+        self.answered = true;
         if end {
             return Ok(());
         }

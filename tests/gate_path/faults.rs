@@ -94,9 +94,9 @@ async fn a_response_cut_short_is_seen_as_cut_short() {
         server.send(head).await;
         client.until("part").await;
         if by_reset {
-            server.reset()
+            server.reset();
         } else {
-            drop(server)
+            drop(server);
         }
         assert!(client.end().await.is_err(), "{head:?} looks whole");
         let kind = gate.losses.recv().await.unwrap().kind;

@@ -105,12 +105,11 @@ impl Exchange {
             }
         };
         let bytes = size(&request);
-        let verdict = match self.path.admission.pass_at_once() {
-            Some(pass) => Verdict::Pass(pass),
-            None => {
-                let path = Arc::clone(&self.path);
-                path.admission.wait(bytes, self.client_gone()).await
-            }
+        let verdict = if let Some(pass) = self.path.admission.pass_at_once() {
+            Verdict::Pass(pass)
+        } else {
+            let path = Arc::clone(&self.path);
+            path.admission.wait(bytes, self.client_gone()).await
         };
         let failure = match verdict {
             Verdict::Pass(pass) => {

@@ -15,6 +15,7 @@ type Right = (String, String, String, Vec<String>);
 fn granted(rules: Option<Vec<PolicyRule>>) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
     for rule in rules.expect("a role has rules") {
+        assert_eq!(rule.non_resource_urls, None);
         let names = rule.resource_names.unwrap_or_default();
         for verb in &rule.verbs {
             for group in rule.api_groups.as_deref().unwrap_or_default() {

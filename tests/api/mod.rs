@@ -1,3 +1,29 @@
 //! Portcullis as a real kube-apiserver sees it.
 
+mod installation;
+
+mod objects;
+
 mod control_plane;
+
+mod rules;
+
+mod kinds;
+
+mod references;
+
+mod reach;
+
+mod controllers;
+
+mod rollout;
+
+mod patching;
+
+mod settings;
+
+mod outage;
+
+mod manifests;
+
+mod samples;

@@ -24,7 +24,9 @@ const usage = `usage:
   cluster up [-user NAME[:GROUP,...]]...  start a control plane, print one line of JSON about it, and
                                           stop it when standard input ends or on SIGINT or SIGTERM
   cluster run [-user ...] -- COMMAND ...  start a control plane, run COMMAND with KUBECONFIG set and the
-                                          Kubernetes programs first in PATH, stop the control plane
+                                          Kubernetes programs first in PATH, stop the control plane;
+                                          COMMAND also finds CLUSTER_FOLDER, for its files, and
+                                          CLUSTER_FREE_PORTS, two ports of loopback
   cluster tie -- COMMAND ...              run COMMAND and end it when standard input ends, so that it
                                           does not outlive whoever holds the other end
 
@@ -120,11 +122,16 @@ func run(args []string) error {
 		return err
 	}
 	defer plane.Stop()
+	ports, err := freePorts(2)
+	if err != nil {
+		return err
+	}
 	child := exec.Command(command[0], command[1:]...)
 	child.Stdin = os.Stdin
 	child.Env = append(os.Environ(),
 		"KUBECONFIG="+plane.Kubeconfigs["admin"],
 		"CLUSTER_FOLDER="+plane.Folder,
+		"CLUSTER_FREE_PORTS="+strings.Join(ports, " "),
 		"PATH="+plane.Programs+":"+os.Getenv("PATH"))
 	return attend(ctx, child)
 }

@@ -25,10 +25,12 @@ pub struct ControlPlane {
 
 /// What `cluster up` prints when the control plane is ready.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Description {
     folder: PathBuf,
     programs: PathBuf,
     kubeconfigs: HashMap<String, PathBuf>,
+    audit_log: PathBuf,
 }
 
 // === impl ControlPlane ===
@@ -73,6 +75,11 @@ impl ControlPlane {
     /// A folder that is removed when the control plane ends.
     pub fn folder(&self) -> &Path {
         &self.description.folder
+    }
+
+    /// One JSON audit event a line, for every write.
+    pub fn audit_log(&self) -> &Path {
+        &self.description.audit_log
     }
 
     /// Stops it, and waits until nothing of it is left.

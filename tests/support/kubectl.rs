@@ -11,12 +11,13 @@ use std::{
 pub struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
+    namespace: Option<String>,
 }
 
 /// What a call of kubectl answered.
 #[derive(Debug)]
 pub struct Answer {
-    pub success: bool,
+    passed: bool,
     pub stdout: String,
     pub stderr: String,
 }
@@ -28,6 +29,23 @@ impl Kubectl {
         Self {
             program,
             kubeconfig,
+            namespace: None,
+        }
+    }
+
+    /// The same user, with this namespace for what names none.
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        Self {
+            namespace: Some(namespace.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// The same user, for objects that say where they belong.
+    pub fn everywhere(&self) -> Self {
+        Self {
+            namespace: None,
+            ..self.clone()
         }
     }
 
@@ -36,10 +54,25 @@ impl Kubectl {
         self.call_with(&words.split_whitespace().collect::<Vec<_>>(), None)
     }
 
+    /// Calls kubectl with these objects (YAML or JSON) on standard input.
+    pub fn feed(&self, words: &str, objects: &str) -> Answer {
+        self.call_with(&words.split_whitespace().collect::<Vec<_>>(), Some(objects))
+    }
+
+    /// `kubectl apply -f -`
+    pub fn apply(&self, objects: &str) -> Answer {
+        self.feed("apply -f -", objects)
+    }
+
     /// Calls kubectl with arguments as they are, which may hold spaces.
     pub fn call_with(&self, arguments: &[&str], input: Option<&str>) -> Answer {
         let mut command = Command::new(&self.program);
         command.env("KUBECONFIG", &self.kubeconfig);
+        // Not in the home of whoever runs the tests.
+        command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));
+        if let Some(namespace) = &self.namespace {
+            command.args(["--namespace", namespace]);
+        }
         command
             .args(arguments)
             .stdin(Stdio::piped())
@@ -54,7 +87,7 @@ impl Kubectl {
         drop(stdin);
         let output = child.wait_with_output().expect("kubectl ends");
         Answer {
-            success: output.status.success(),
+            passed: output.status.success(),
             stdout: String::from_utf8(output.stdout).expect("kubectl writes UTF-8"),
             stderr: String::from_utf8(output.stderr).expect("kubectl writes UTF-8"),
         }
@@ -68,18 +101,36 @@ impl Answer {
     #[track_caller]
     pub fn ok(self) -> String {
         assert!(
-            self.success,
+            self.passed,
             "kubectl failed: {}{}",
             self.stdout, self.stderr
         );
         self.stdout
     }
 
+    /// For [`eventually`](super::wait::eventually).
+    pub fn success(self) -> Result<(), String> {
+        if self.passed {
+            Ok(())
+        } else {
+            Err(self.stdout + &self.stderr)
+        }
+    }
+
+    /// For [`eventually`](super::wait::eventually), where a refusal is awaited.
+    pub fn failure(self) -> Result<(), String> {
+        if self.passed {
+            Err(self.stdout)
+        } else {
+            Ok(())
+        }
+    }
+
     /// What kubectl complained of; panics if it did not fail.
     #[track_caller]
     pub fn refusal(self) -> String {
         assert!(
-            !self.success,
+            !self.passed,
             "kubectl passed where a refusal was due: {}",
             self.stdout
         );

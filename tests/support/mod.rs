@@ -1,6 +1,15 @@
 //! What the integration tests stand on.
 
+pub mod audit;
+
 pub mod checkout;
+
 pub mod control_plane;
+
 pub mod databases;
+
 pub mod kubectl;
+
+pub mod server;
+
+pub mod wait;

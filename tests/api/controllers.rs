@@ -1,0 +1,97 @@
+//! What already runs is never held back: the requests of built-in controllers do not reach us, and nobody can
+//! pass for one.
+
+use serde_json::{Value, json};
+
+use super::{
+    installation::{Namespace, Session, assert_refused},
+    objects::{bare_spec, workload},
+};
+use crate::support::wait::eventually;
+
+/// The pods of one workload, when there are `count` of them.
+fn pods(namespace: &Namespace, app: &str, count: usize) -> Vec<Value> {
+    eventually(&format!("{count} pods of {app}"), || {
+        let list = namespace
+            .admin
+            .call(&format!("get pods -l app={app} -o json"))
+            .ok();
+        let list: Value = serde_json::from_str(&list).map_err(|error| error.to_string())?;
+        let pods = list["items"].as_array().cloned().unwrap_or_default();
+        if pods.len() == count {
+            Ok(pods)
+        } else {
+            Err(list.to_string())
+        }
+    })
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"]
+        .as_str()
+        .expect("objects have names")
+}
+
+#[test]
+fn old_workloads_live_on_and_nobody_can_pass_for_their_controllers() {
+    let session = Session::shared();
+    let namespace = session.labelled_namespace("old", &[("portcullis.dev/enforce", "none")]);
+    let mut old = workload("Deployment", "old", bare_spec());
+    old["spec"]["replicas"] = json!(1);
+    namespace.developer.apply(&old.to_string()).ok();
+    pods(&namespace, "old", 1);
+    namespace.enforce("deny");
+
+    // It scales up,
+    namespace
+        .developer
+        .call("scale deployment/old --replicas=2")
+        .ok();
+    let before = pods(&namespace, "old", 2);
+    // a drained Pod comes back,
+    namespace
+        .developer
+        .call(&format!("delete pod {}", name(&before[0])))
+        .ok();
+    let lost = name(&before[0]);
+    let after = eventually("the drained pod's successor", || {
+        let pods = pods(&namespace, "old", 2);
+        if pods.iter().any(|pod| name(pod) == lost) {
+            Err("still there".to_owned())
+        } else {
+            Ok(pods)
+        }
+    });
+    // and the same Pod sent by a user, with the true owner and its UID, is judged as it stands.
+    let mut forged = after[0].clone();
+    forged["metadata"] = json!({
+        "name": "forged",
+        "labels": after[0]["metadata"]["labels"],
+        "ownerReferences": after[0]["metadata"]["ownerReferences"],
+    });
+    forged
+        .as_object_mut()
+        .expect("a Pod is an object")
+        .remove("status");
+    assert!(
+        forged["metadata"]["ownerReferences"][0]["uid"].is_string(),
+        "{forged}"
+    );
+    let answer = namespace.developer.feed("create -f -", &forged.to_string());
+    assert_refused(answer.refusal(), "memory-limit");
+}
+
+#[test]
+fn an_old_cron_job_fires() {
+    let session = Session::shared();
+    let namespace = session.labelled_namespace("cron", &[("portcullis.dev/enforce", "none")]);
+    let mut old = workload("CronJob", "nightly", bare_spec());
+    old["spec"]["suspend"] = json!(false);
+    namespace.developer.apply(&old.to_string()).ok();
+    namespace.enforce("deny");
+
+    // A run that was missed is made up for at once, so the test need not wait for a minute to pass.
+    let missed = r#"patch cronjob/nightly --subresource=status -p {"status":{"lastScheduleTime":"2024-06-01T00:00:00Z"}}"#;
+    namespace.admin.call(missed).ok();
+    pods(&namespace, "nightly", 1);
+}

@@ -1,0 +1,338 @@
+//! Portcullis as `manifests/base` installs it, on one control plane for the whole run.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use serde_json::{Value, json};
+
+use super::objects;
+use crate::support::{
+    audit::Event,
+    control_plane::{ControlPlane, DEVELOPER},
+    kubectl::{Answer, Kubectl},
+    server::{Launch, Server, free_port},
+    wait::eventually,
+};
+
+/// A test's hold on the installation.
+pub struct Session {
+    installation: &'static Installation,
+    turn: Turn,
+}
+
+/// A namespace of one test, and its users.
+pub struct Namespace {
+    pub name: String,
+    /// Bound to the stock ClusterRole `edit`, and to what ControllerRevisions and Rollouts need.
+    pub developer: Kubectl,
+    pub admin: Kubectl,
+    audit_log: PathBuf,
+}
+
+/// The control plane, our objects on it, and our server.
+struct Installation {
+    plane: ControlPlane,
+    manifests: Vec<Value>,
+    launch: Launch,
+    server: Mutex<Option<Server>>,
+    turns: RwLock<()>,
+    namespaces: AtomicU32,
+}
+
+/// Most tests share; one that stops the server waits until the others have ended.
+enum Turn {
+    Shared {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
+}
+
+static INSTALLATION: LazyLock<Installation> = LazyLock::new(Installation::new);
+
+/// The base, as text of one kustomization.
+pub const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base");
+
+// === impl Session ===
+
+impl Session {
+    pub fn shared() -> Self {
+        let installation = &*INSTALLATION;
+        let guard = installation
+            .turns
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        Self {
+            installation,
+            turn: Turn::Shared { _guard: guard },
+        }
+    }
+
+    pub fn alone() -> Self {
+        let installation = &*INSTALLATION;
+        let guard = installation
+            .turns
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        Self {
+            installation,
+            turn: Turn::Alone { _guard: guard },
+        }
+    }
+
+    pub fn admin(&self) -> Kubectl {
+        self.installation.plane.kubectl("admin")
+    }
+
+    pub fn audit_log(&self) -> &Path {
+        self.installation.plane.audit_log()
+    }
+
+    /// `manifests/base` as it was applied: our server is called by URL, as no Service works without a node.
+    pub fn manifests(&self) -> &[Value] {
+        &self.installation.manifests
+    }
+
+    /// A new namespace. Its name begins with `topic`, and is nobody else's.
+    pub fn namespace(&self, topic: &str) -> Namespace {
+        self.labelled_namespace(topic, &[])
+    }
+
+    pub fn labelled_namespace(&self, topic: &str, labels: &[(&str, &str)]) -> Namespace {
+        let number = self.installation.namespaces.fetch_add(1, Ordering::Relaxed);
+        self.named_namespace(&format!("{topic}-{number}"), labels)
+    }
+
+    /// A namespace that settings name; only one test may ask for it.
+    pub fn named_namespace(&self, name: &str, labels: &[(&str, &str)]) -> Namespace {
+        let plane = &self.installation.plane;
+        let (admin, developer) = (plane.kubectl("admin"), plane.kubectl(DEVELOPER));
+        let labels: Value = labels.iter().map(|(key, value)| (*key, *value)).collect();
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels},
+        });
+        let bindings = ["edit", "developer-extras"].map(|role| {
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                "metadata": {"name": role, "namespace": name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": DEVELOPER}],
+            })
+        });
+        admin
+            .apply(&objects::list([&[namespace], &bindings[..]].concat()))
+            .ok();
+        let namespace = Namespace {
+            name: name.to_owned(),
+            developer: developer.in_namespace(name),
+            admin: admin.in_namespace(name),
+            audit_log: plane.audit_log().to_owned(),
+        };
+        eventually("the developer's rights", || {
+            namespace
+                .developer
+                .call("auth can-i create rollouts.argoproj.io")
+                .success()
+        });
+        eventually("ServiceAccount default", || {
+            namespace.admin.call("get serviceaccount default").success()
+        });
+        namespace
+    }
+
+    /// Stops our server, as when all replicas are gone. Only for who is alone.
+    pub fn stop_server(&self) {
+        assert!(
+            matches!(self.turn, Turn::Alone { .. }),
+            "other tests need the server"
+        );
+        let server = self.server().take();
+        server
+            .expect("the server runs unless it was stopped")
+            .stop();
+    }
+
+    pub fn start_server(&self) {
+        *self.server() = Some(self.installation.launch.start());
+    }
+
+    fn server(&self) -> std::sync::MutexGuard<'_, Option<Server>> {
+        self.installation
+            .server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Namespace ===
+
+impl Namespace {
+    /// Changes the label that says how we enforce, and waits until the API server acts on it.
+    pub fn enforce(&self, level: &str) {
+        let label = format!(
+            "label --overwrite namespace {} portcullis.dev/enforce={level}",
+            self.name
+        );
+        self.admin.call(&label).ok();
+        let bare = objects::deployment("canary", objects::bare_spec()).to_string();
+        eventually("the namespace's label to count", || {
+            self.developer
+                .feed("create --dry-run=server -f -", &bare)
+                .failure()
+        });
+    }
+
+    /// What the developer applies is refused by us, for this rule.
+    #[track_caller]
+    pub fn refuses(&self, objects: &str, rule: &str) -> String {
+        assert_refused(self.developer.apply(objects).refusal(), rule)
+    }
+
+    /// What we answered to the developer's requests about an object: see [`answers`].
+    pub fn answers(&self, name: &str, count: usize) -> Vec<Option<Event>> {
+        answers(&self.audit_log, DEVELOPER, (&self.name, name), count)
+    }
+}
+
+/// What we answered to each request of a user about an object (its namespace and name), oldest first; `None` where
+/// we were not asked. Waits until the audit log, which is a moment behind, tells of `count` requests.
+pub fn answers(log: &Path, user: &str, object: (&str, &str), count: usize) -> Vec<Option<Event>> {
+    let (namespace, name) = object;
+    eventually(
+        &format!("{count} requests about {name} in the audit log"),
+        || {
+            let about = Event::in_namespace(log, namespace)
+                .into_iter()
+                .filter(|event| event.user.username == user && event.object_ref.name == name);
+            let answers: Vec<_> = about
+                .map(|event| event.decision().is_some().then_some(event))
+                .collect();
+            if answers.len() == count {
+                Ok(answers)
+            } else {
+                Err(format!("{answers:?}"))
+            }
+        },
+    )
+}
+
+/// It is we who refused, and for this rule: a line of the refusal begins with its id.
+#[track_caller]
+pub fn assert_refused(message: String, rule: &str) -> String {
+    assert!(
+        message.contains(r#"admission webhook "validate.portcullis.dev" denied the request: "#),
+        "not refused by us: {message}"
+    );
+    let mut rules = message
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    assert!(
+        rules.any(|first| first == rule),
+        "not refused for {rule}: {message}"
+    );
+    message
+}
+
+/// We let it in, and kubectl printed our warning for this rule: `Warning: portcullis: OBJECT: RULE: ...`.
+#[track_caller]
+pub fn assert_warned(answer: Answer, rule: &str) -> String {
+    let mark = format!(": {rule}: ");
+    let ours = |line: &str| line.starts_with("Warning: portcullis: ") && line.contains(&mark);
+    let told = answer.stderr.lines().any(ours);
+    assert!(told, "no warning for {rule}: {}", answer.stderr);
+    answer.ok()
+}
+
+// === impl Installation ===
+
+impl Installation {
+    fn new() -> Self {
+        let plane = ControlPlane::start();
+        let admin = plane.kubectl("admin");
+        admin
+            .apply(&objects::list(objects::developer_extras()))
+            .ok();
+        let launch = Launch {
+            kubeconfig: plane.folder().join("portcullis.kubeconfig"),
+            settings: plane.folder().join("settings.yaml"),
+            port: free_port(),
+            admin_port: free_port(),
+            log: plane.folder().join("portcullis.log"),
+        };
+        fs::write(&launch.settings, objects::SETTINGS).expect("the folder is ours");
+        let manifests = called_by_url(&admin, launch.port);
+        admin.apply(&objects::list(manifests.clone())).ok();
+        // The server has the rights that the manifests give it, and no more.
+        let token = admin
+            .call("create token portcullis --namespace portcullis-system --duration 24h")
+            .ok();
+        let kubeconfig = with_token(plane.kubeconfig("admin"), token.trim());
+        fs::write(&launch.kubeconfig, kubeconfig).expect("the folder is ours");
+        let server = launch.start();
+        let installation = Self {
+            plane,
+            manifests,
+            launch,
+            server: Mutex::new(Some(server)),
+            turns: RwLock::default(),
+            namespaces: AtomicU32::default(),
+        };
+        installation.await_enforcement();
+        installation
+    }
+
+    /// The API server learns of the rules by a watch, a moment after the server has written them.
+    fn await_enforcement(&self) {
+        let bare = objects::deployment("canary", objects::bare_spec());
+        let admin = self.plane.kubectl("admin");
+        eventually("Portcullis to be called", || {
+            admin
+                .feed("create --dry-run=server -f -", &bare.to_string())
+                .failure()
+        });
+    }
+}
+
+/// The objects of `manifests/base`, with the webhooks at a port of loopback.
+fn called_by_url(admin: &Kubectl, port: u16) -> Vec<Value> {
+    let text = admin.call_with(&["kustomize", BASE], None).ok();
+    let json = admin
+        .feed(
+            "create --dry-run=client --validate=false -o json -f -",
+            &text,
+        )
+        .ok();
+    let objects = serde_json::Deserializer::from_str(&json).into_iter::<Value>();
+    let mut objects: Vec<_> = objects
+        .map(|object| object.expect("kubectl prints JSON"))
+        .collect();
+    for object in &mut objects {
+        let Some(webhooks) = object.get_mut("webhooks").and_then(Value::as_array_mut) else {
+            continue;
+        };
+        for webhook in webhooks {
+            let client = &mut webhook["clientConfig"];
+            let path = client["service"]["path"]
+                .as_str()
+                .expect("a webhook has a path")
+                .to_owned();
+            *client = json!({"url": format!("https://127.0.0.1:{port}{path}")});
+        }
+    }
+    objects
+}
+
+/// The same kubeconfig for who holds this token.
+fn with_token(kubeconfig: &Path, token: &str) -> String {
+    let text = fs::read_to_string(kubeconfig).expect("the control plane wrote it");
+    let mut config: Value = serde_json::from_str(&text).expect("it is written as JSON");
+    config["users"][0]["user"] = json!({"token": token});
+    config.to_string()
+}

@@ -1,0 +1,92 @@
+//! What a workload refers to is looked up in the cluster, live.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{
+    installation::{Session, assert_refused, assert_warned},
+    objects::{bare_spec, container, deployment, env_from_secret, list, secret, sound_spec, spec},
+};
+
+fn checkout() -> String {
+    let mut app = container("app");
+    app["env"] = json!([env_from_secret(
+        "DATABASE_URL",
+        "checkout-secrets",
+        "database-url"
+    )]);
+    deployment("checkout", spec([app])).to_string()
+}
+
+#[test]
+fn a_secret_made_a_moment_later_makes_the_same_apply_pass_at_once() {
+    let session = Session::shared();
+    let namespace = session.namespace("secret");
+    let message = namespace.refuses(&checkout(), "secret-reference");
+    assert!(message.contains("checkout-secrets"), "{message}");
+
+    // The key is missing still: a refusal is never remembered.
+    namespace
+        .developer
+        .apply(&secret("checkout-secrets", "db-url").to_string())
+        .ok();
+    let message = namespace.refuses(&checkout(), "secret-reference");
+    assert!(message.contains("database-url"), "{message}");
+
+    namespace
+        .developer
+        .apply(&secret("checkout-secrets", "database-url").to_string())
+        .ok();
+    namespace.developer.apply(&checkout()).ok();
+}
+
+#[test]
+fn a_dry_run_is_only_warned_of_what_is_missing() {
+    let session = Session::shared();
+    let namespace = session.namespace("dry-run");
+    let dry_run = "apply --dry-run=server -f -";
+    assert_warned(
+        namespace.developer.feed(dry_run, &checkout()),
+        "secret-reference",
+    );
+
+    let bare = deployment("checkout", bare_spec()).to_string();
+    let answer = namespace.developer.feed(dry_run, &bare);
+    assert_refused(answer.refusal(), "readiness-probe");
+}
+
+#[test]
+fn a_folder_with_the_deployment_before_its_secret_passes_when_run_again() {
+    let session = Session::shared();
+    let namespace = session.namespace("folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("1-deployment.json"), checkout()).expect("the folder is ours");
+    let secret = secret("checkout-secrets", "database-url").to_string();
+    fs::write(folder.path().join("2-secret.json"), secret).expect("the folder is ours");
+    let apply = ["apply", "-f", folder.path().to_str().expect("a plain name")];
+
+    let message = namespace.developer.call_with(&apply, None).refusal();
+    let message = assert_refused(message, "secret-reference");
+    assert!(message.contains("run it again"), "{message}");
+    namespace.developer.call_with(&apply, None).ok();
+}
+
+#[test]
+fn a_namespace_and_its_deployment_in_one_apply_are_never_refused() {
+    let session = Session::shared();
+    // What controllers make a moment after the namespace: no fault of who refers to it.
+    let mut pod = sound_spec();
+    pod["serviceAccountName"] = json!("default");
+    pod["volumes"] = json!([{"name": "roots", "configMap": {"name": "kube-root-ca.crt"}}]);
+    for round in 0..100 {
+        let name = format!("at-once-{round}");
+        let mut deployment = deployment("app", pod.clone());
+        deployment["metadata"]["namespace"] = json!(name);
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let answer = session.admin().apply(&list([namespace, deployment]));
+        assert_eq!(answer.stderr, "", "round {round}");
+        answer.ok();
+    }
+}

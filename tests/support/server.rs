@@ -1,0 +1,102 @@
+//! `portcullis serve` as a process.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use super::{control_plane::SUPERVISOR, wait::eventually};
+
+/// How to start a server; it can be started again with the same.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub kubeconfig: PathBuf,
+    pub settings: PathBuf,
+    /// Where the API server calls it.
+    pub port: u16,
+    /// Where it answers /ready.
+    pub admin_port: u16,
+    /// Where it writes what it has to say.
+    pub log: PathBuf,
+}
+
+/// A server that is ready. It ends when this value does, or when the process ends without dropping it.
+#[derive(Debug)]
+pub struct Server {
+    process: Child,
+    admin_port: u16,
+}
+
+// === impl Launch ===
+
+impl Launch {
+    pub fn start(&self) -> Server {
+        let log = File::create(&self.log).expect("the folder is ours");
+        let process = Command::new(&*SUPERVISOR)
+            .args(["tie", "--", env!("CARGO_BIN_EXE_portcullis"), "serve"])
+            .arg(format!("--listen=127.0.0.1:{}", self.port))
+            .arg(format!("--admin-listen=127.0.0.1:{}", self.admin_port))
+            .args(["--tls-san=127.0.0.1", "--drain-delay=0s"])
+            .args(["--settings".as_ref(), self.settings.as_os_str()])
+            .args(["--kubeconfig".as_ref(), self.kubeconfig.as_os_str()])
+            .stdin(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("portcullis starts");
+        let mut server = Server {
+            process,
+            admin_port: self.admin_port,
+        };
+        eventually("portcullis to be ready", || {
+            if let Some(status) = server
+                .process
+                .try_wait()
+                .expect("the process was started by us")
+            {
+                let log = fs::read_to_string(&self.log).unwrap_or_default();
+                panic!("portcullis ended with {status}: {log}");
+            }
+            match server.fetch("/ready") {
+                Ok(answer) if answer.starts_with("HTTP/1.1 200") => Ok(()),
+                Ok(answer) => Err(answer),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        server
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Stops it gently, and waits for its end.
+    pub fn stop(mut self) {
+        drop(self.process.stdin.take());
+        let status = self.process.wait().expect("the process was started by us");
+        assert!(status.success(), "portcullis ended with {status}");
+    }
+
+    fn fetch(&self, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+/// A port of loopback that nobody uses now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("loopback has a free port")
+        .port()
+}

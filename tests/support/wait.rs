@@ -1,0 +1,31 @@
+//! Waiting for a condition, with a bound.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Long enough for a slow machine under load: a condition that holds is seen within milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Asks until the answer is `Ok`, and returns it; panics with the last `Err` when patience ends.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let begun = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(why) if begun.elapsed() > PATIENCE => {
+                panic!("gave up waiting for {what} after {PATIENCE:?}: {why}")
+            }
+            Err(_) => pause(),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no runtime here; the caller looks again"
+)]
+fn pause() {
+    std::thread::sleep(INTERVAL);
+}

@@ -81,6 +81,11 @@ deploy: ## Install IMAGE into the cluster that kubectl points to; OVERLAY=observ
 	kubectl kustomize manifests/$(if $(OVERLAY),overlays/$(OVERLAY),base) \
 	  | sed 's|image: portcullis:.*|image: $(IMAGE)|' | kubectl apply -f -
 
+.PHONY: demo
+demo: packages target/cluster ## See it work: a local control plane, and the samples applied one by one
+	cargo build $(CARGO_FLAGS) --bin portcullis
+	@target/cluster run -- tests/demo.sh
+
 .PHONY: clean
 clean: ## Remove what was built in this folder
 	cargo clean

@@ -59,6 +59,15 @@ deps: ## Check that each feature builds alone, and that the gate never links a K
 	cargo check $(CARGO_FLAGS) --quiet --no-default-features --features webhook
 	cargo check $(CARGO_FLAGS) --quiet --no-default-features --features gate
 
+ROUNDS ?= 5
+SECONDS ?= 10
+
+.PHONY: bench-gate
+bench-gate: PACKAGES := $(PACKAGES) curl haproxy nginx-light python3-minimal wrk
+bench-gate: packages ## Measure the gate beside nginx and HAProxy: ROUNDS=5 SECONDS=10; wants an idle machine
+	cargo build $(CARGO_FLAGS) --release --no-default-features --features gate --bin portcullis-gate
+	@ROUNDS=$(ROUNDS) RUN_SECONDS=$(SECONDS) tests/bench/gate.sh
+
 .PHONY: snapshots
 snapshots: ## Write the golden files anew from what the code does now; read the diff before you commit it
 	INSTA_UPDATE=always INSTA_FORCE_PASS=1 cargo test $(CARGO_FLAGS)

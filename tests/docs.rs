@@ -4,7 +4,7 @@
 
 use std::{env, fmt::Write as _, fs};
 
-use portcullis::{policy::rules::RULES, webhook::metrics};
+use portcullis::{contract::Settings, gate, policy::rules::RULES, webhook};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -36,7 +36,11 @@ fn with_part(text: &str, name: &str, body: &str) -> String {
 #[test]
 fn the_readme_holds_the_rules_and_metrics_as_the_code_has_them() {
     let readme = fs::read_to_string(README).expect("README.md");
-    let parts = [("rules", rules()), ("webhook-metrics", metrics::markdown())];
+    let parts = [
+        ("rules", rules()),
+        ("webhook-metrics", webhook::metrics::markdown()),
+        ("gate-metrics", gate::metrics::table()),
+    ];
     let generated = parts.iter().fold(readme.clone(), |text, (name, body)| {
         with_part(&text, name, body)
     });
@@ -48,4 +52,13 @@ fn the_readme_holds_the_rules_and_metrics_as_the_code_has_them() {
         readme == generated,
         "the README's tables differ from the code: run `make docs`\n\n{generated}"
     );
+}
+
+#[test]
+fn a_gate_starts_with_the_settings_that_the_readme_shows() {
+    let readme = fs::read_to_string(README).expect("README.md");
+    let section = readme.split("## The traffic gate\n").nth(1).unwrap();
+    let example = section.split("```json\n").nth(1).unwrap();
+    let settings = Settings::decode(example.split("```").next().unwrap()).unwrap();
+    assert!(settings.warmup().is_some());
 }

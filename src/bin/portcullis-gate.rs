@@ -8,13 +8,14 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use portcullis::{
     contract::Settings,
     gate::{
         config,
         control::{self, Request},
         process::{self, RunError},
+        screen::Screen,
     },
     server,
     telemetry::{self, LogArgs},
@@ -39,9 +40,9 @@ enum Command {
     Status {
         #[command(flatten)]
         folder: Folder,
-        /// As JSON, the same as `/status` on the admin port.
-        #[arg(long)]
-        json: bool,
+        /// How to show it. JSON is the same as `/status` on the admin port.
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Have the running gate let go of its traffic, and return when it has.
     Drain {
@@ -59,6 +60,12 @@ enum Command {
         #[arg(long)]
         schema: bool,
     },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Text,
+    Json,
 }
 
 #[derive(Args, Debug)]
@@ -117,11 +124,10 @@ fn execute(command: Command) -> anyhow::Result<u8> {
             print!("{line}");
             Ok(u8::from(!line.starts_with("ready")))
         }
-        Command::Status { folder, json } => {
-            let request = if json {
-                Request::StatusJson
-            } else {
-                Request::Status
+        Command::Status { folder, output } => {
+            let request = match output {
+                Output::Text => Request::Status(Screen::of_stdout()),
+                Output::Json => Request::StatusJson,
             };
             print!("{}", ask(&folder, request)?);
             Ok(0)

@@ -1,4 +1,4 @@
-//! The admin port: `/live`, `/ready`, `/status`, `/metrics`, and `/drained` for the hooks of the
+//! The admin port: `/` for a person, `/live`, `/ready`, `/status`, `/metrics`, and `/drained` for the hooks of the
 //! app's containers. Nothing here changes the gate's state, and all of it is safe for anybody in
 //! the cluster to read.
 
@@ -12,12 +12,12 @@ use std::{
 use bytes::Bytes;
 use http::{
     Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue},
 };
 use http_body_util::Full;
 use tower::Service;
 
-use super::{keeper::Desk, metrics, traffic::Traffic};
+use super::{keeper::Desk, metrics, page, traffic::Traffic};
 
 /// The service of the admin port.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Admin {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+
+const HTML: &str = "text/html; charset=utf-8";
 
 const JSON: &str = "application/json";
 
@@ -56,11 +58,11 @@ impl Admin {
             // Answered by the event loop that serves traffic, too: it turns.
             "/live" => respond(StatusCode::OK, TEXT, "live\n"),
             "/drained" => self.drained().await,
-            "/ready" | "/status" | "/metrics" => self.show(&path).await,
+            "/" | "/ready" | "/status" | "/metrics" => self.show(&path).await,
             _ => respond(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "here are /live, /ready, /status, /metrics and /drained\n",
+                "here are /, /live, /ready, /status, /metrics and /drained\n",
             ),
         }
     }
@@ -82,6 +84,14 @@ impl Admin {
                     format!("{error}\n"),
                 ),
             },
+            "/" => {
+                let mut response = respond(StatusCode::OK, HTML, page::render(&status));
+                let policy = HeaderValue::from_static(page::POLICY);
+                response
+                    .headers_mut()
+                    .insert(CONTENT_SECURITY_POLICY, policy);
+                response
+            }
             "/metrics" => {
                 let page = metrics::render(&status, &self.traffic);
                 respond(StatusCode::OK, METRICS, page)

@@ -4,6 +4,7 @@
 //! that only the gate's container sees, so nobody else in the pod can order a drain.
 
 use std::{
+    fmt,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::unix::{fs::PermissionsExt as _, net},
     path::{Path, PathBuf},
@@ -17,15 +18,20 @@ use tokio::{
     time::timeout,
 };
 
-use super::{keeper::Desk, state::Order};
+use super::{
+    keeper::Desk,
+    screen::{self, Screen},
+    state::Order,
+    status::Status,
+};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// One line: whether the gate is ready, and why.
     Probe,
-    /// A page for a terminal.
-    Status,
+    /// A page for this terminal.
+    Status(Screen),
     /// The same as JSON.
     StatusJson,
     /// Drain, unready at once.
@@ -49,22 +55,29 @@ const MAX_LINE: u64 = 64;
 // === impl Request ===
 
 impl Request {
-    const ALL: [(&'static str, Self); 5] = [
+    const WORDS: [(&'static str, Self); 4] = [
         ("probe", Self::Probe),
-        ("status", Self::Status),
         ("status json", Self::StatusJson),
         ("drain", Self::Drain),
         ("drain deleted", Self::DrainDeleted),
     ];
 
     fn parse(line: &str) -> Option<Self> {
-        let found = Self::ALL.iter().find(|(word, _)| *word == line.trim_end());
-        found.map(|(_, request)| *request)
+        let line = line.trim_end();
+        let found = Self::WORDS.iter().find(|(word, _)| *word == line);
+        found
+            .map(|(_, request)| *request)
+            .or_else(|| line.strip_prefix("status ")?.parse().ok().map(Self::Status))
     }
+}
 
-    fn word(self) -> &'static str {
-        let found = Self::ALL.iter().find(|(_, request)| *request == self);
-        found.map_or("", |(word, _)| word)
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Status(screen) = self {
+            return write!(f, "status {screen}");
+        }
+        let found = Self::WORDS.iter().find(|(_, request)| request == self);
+        f.write_str(found.map_or("", |(word, _)| word))
     }
 }
 
@@ -115,14 +128,17 @@ async fn answer(mut stream: UnixStream, desk: &Desk) -> io::Result<()> {
         return write.write_all(b"unknown request\n").await;
     };
     let order = match request {
-        Request::Probe | Request::Status | Request::StatusJson => {
-            let status = desk.status().await.ok_or(io::ErrorKind::BrokenPipe)?;
-            let text = match request {
-                Request::Probe => format!("{}\n", status.line()),
-                Request::StatusJson => format!("{}\n", serde_json::to_string_pretty(&status)?),
-                Request::Status | Request::Drain | Request::DrainDeleted => status.page(),
-            };
-            return write.write_all(text.as_bytes()).await;
+        Request::Probe => {
+            let line = format!("{}\n", known(desk).await?.line());
+            return write.write_all(line.as_bytes()).await;
+        }
+        Request::Status(screen) => {
+            let page = screen::render(&*known(desk).await?, screen);
+            return write.write_all(page.as_bytes()).await;
+        }
+        Request::StatusJson => {
+            let json = serde_json::to_string_pretty(&known(desk).await?)?;
+            return write.write_all(format!("{json}\n").as_bytes()).await;
         }
         Request::Drain => Order::Command,
         Request::DrainDeleted => Order::PodDeleted,
@@ -136,6 +152,11 @@ async fn answer(mut stream: UnixStream, desk: &Desk) -> io::Result<()> {
     write.write_all(answer).await
 }
 
+async fn known(desk: &Desk) -> io::Result<Box<Status>> {
+    let status = desk.status().await;
+    status.ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+}
+
 /// Asks the gate that runs with `folder`, and returns its whole answer.
 ///
 /// A drain is waited for however long it takes; everything else, and the first word of a drain,
@@ -144,7 +165,7 @@ pub fn ask(folder: &Path, request: Request) -> io::Result<String> {
     let mut stream = net::UnixStream::connect(socket(folder))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("{}\n", request.word()).as_bytes())?;
+    stream.write_all(format!("{request}\n").as_bytes())?;
     let mut answer = String::new();
     let mut reader = BufReader::new(stream);
     if matches!(request, Request::Drain | Request::DrainDeleted) {
@@ -169,9 +190,13 @@ mod tests {
 
     #[test]
     fn every_request_is_read_as_it_is_written() {
-        for (word, request) in Request::ALL {
-            assert_eq!(Request::parse(&format!("{word}\n")), Some(request));
-            assert_eq!(request.word(), word);
+        let screen = Screen {
+            columns: 132,
+            colored: true,
+        };
+        let words = Request::WORDS.map(|(_, request)| request);
+        for request in words.into_iter().chain([Request::Status(screen)]) {
+            assert_eq!(Request::parse(&format!("{request}\n")), Some(request));
         }
         assert_eq!(Request::parse("drain everything\n"), None);
     }

@@ -22,8 +22,12 @@ pub mod state;
 // Hears of all that, asks the machine, and does what it says.
 pub mod keeper;
 
-// What the gate shows of itself.
+// What the gate shows of itself: the facts, a page for a browser, a page for a terminal.
 pub mod status;
+
+pub mod page;
+
+pub mod screen;
 
 // What the state machine tells the data path, and what the data path reports back.
 pub mod switch;

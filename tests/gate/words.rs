@@ -50,13 +50,24 @@ async fn status_is_a_page_for_a_person() {
         .await;
     let page = said(&program(&["status"], gate.folder.path()).await);
     for line in [
-        "not ready: checking: check key: env NO_SUCH is not set\n",
-        "\nchecks\n  failing  key (env, startup): env NO_SUCH is not set after 0 ms, ",
-        "\ntraffic\n  0 in flight, 0 streams, 0 held (0 bytes), 0 connections\n",
-        "\nhistory\n",
-        "closed -> checking: ",
+        ", not ready\n  check key: env NO_SUCH is not set\n",
+        "\nchecks\n  ✗ failing  key  env, startup  env NO_SUCH is not set after 0 ms, ",
+        "\ntraffic\n  held 0 (0 B), in flight 0, streams 0, connections 0\n",
+        "\ntimeline (UTC)\n",
     ] {
         assert!(page.contains(line), "{line:?} in {page}");
+    }
+    assert!(!page.contains('\u{1b}'), "no colours into a pipe");
+    let json = said(&program(&["status", "--output", "json"], gate.folder.path()).await);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["cause"], "checks_fail");
+    let html = gate.admin("GET /").await;
+    for part in [
+        "content-type: text/html; charset=utf-8\r\n",
+        "content-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n",
+        "<h1>checking</h1>\n<p class=\"reason\">check key: env NO_SUCH is not set</p>",
+    ] {
+        assert!(html.contains(part), "{part:?} in {html}");
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
         check::Report,
         state::{Cause, Machine, Outcome, Passage, Standing, State},
         status::{
-            CheckStatus, Counts, RampStatus, RunStatus, Status, TrafficStatus, Transition,
+            CheckStatus, Counts, HISTORY, RampStatus, RunStatus, Status, TrafficStatus, Transition,
             WarmupStatus,
         },
         traffic::Traffic,
@@ -32,9 +32,6 @@ pub(super) struct Board {
     /// Requests of the running attempt that are counted already.
     counted: (u64, u64),
 }
-
-/// Changes of state that are kept for the timeline.
-const HISTORY: usize = 100;
 
 // === impl Board ===
 
@@ -178,6 +175,7 @@ impl Board {
             *spent += now.saturating_sub(self.entered);
         }
         Status {
+            at: SystemTime::now(),
             state: machine.state(),
             ready: machine.is_ready(),
             cause: machine.cause().label(),

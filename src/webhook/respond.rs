@@ -10,7 +10,7 @@ use http::{
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::Full;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
@@ -86,19 +86,11 @@ struct AdmissionResponse<'a> {
     /// JSON Patch (RFC 6902) in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    audit_annotations: Option<AuditAnnotations>,
+    /// For the API server's audit log, which puts the webhook's name before each key.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_map")]
+    audit_annotations: Vec<(&'static str, String)>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
-}
-
-/// For the API server's audit log, which puts the webhook's name before each key. Bounded: there are as many rules as
-/// there are.
-#[derive(Serialize)]
-struct AuditAnnotations {
-    decision: &'static str,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    rules: String,
 }
 
 /// One operation of a JSON Patch (RFC 6902).
@@ -127,7 +119,7 @@ pub(super) fn verdict(uid: &str, verdict: &Verdict) -> Answer {
     let refused = verdict.decision == Decision::Deny;
     review(AdmissionResponse {
         status: refused.then(|| Status::new(StatusCode::FORBIDDEN, &verdict.message)),
-        audit_annotations: Some(AuditAnnotations::of(verdict)),
+        audit_annotations: verdict.audit(),
         warnings: &verdict.warnings,
         ..AdmissionResponse::new(uid, !refused)
     })
@@ -189,6 +181,14 @@ fn review(response: AdmissionResponse<'_>) -> Answer {
     )
 }
 
+/// Pairs as a JSON object, in their order.
+fn as_map<S: Serializer>(
+    pairs: &[(&'static str, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+}
+
 fn json(code: StatusCode, body: &impl Serialize) -> Answer {
     let body = serde_json::to_vec(body).expect("strings and numbers are JSON");
     let mut answer = Response::new(Full::new(body.into()));
@@ -246,26 +246,8 @@ impl<'a> AdmissionResponse<'a> {
             status: None,
             patch_type: None,
             patch: None,
-            audit_annotations: None,
+            audit_annotations: Vec::new(),
             warnings: &[],
-        }
-    }
-}
-
-// === impl AuditAnnotations ===
-
-impl AuditAnnotations {
-    fn of(verdict: &Verdict) -> Self {
-        let mut rules: Vec<&str> = Vec::new();
-        for finding in &verdict.findings {
-            let rule = finding.rule.as_str();
-            if !rules.contains(&rule) {
-                rules.push(rule);
-            }
-        }
-        Self {
-            decision: verdict.decision.as_str(),
-            rules: rules.join(","),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{
     installation::{Session, answers, assert_refused},
     objects::{bare_spec, container, deployment, sound_spec, spec, workload},
 };
+use crate::support::audit::Event;
 
 #[test]
 fn an_answer_tells_the_audit_log_its_decision_and_its_rules() {
@@ -23,15 +24,37 @@ fn an_answer_tells_the_audit_log_its_decision_and_its_rules() {
         .remove(0)
         .expect("we were asked");
     assert_eq!(bad.decision(), Some("deny"));
+    let annotation = |event: &Event, key: &str| {
+        let key = format!("validate.portcullis.dev/{key}");
+        event.annotations.get(&key).cloned().unwrap_or_default()
+    };
     assert!(
-        bad.annotations["validate.portcullis.dev/rules"].contains("memory-limit"),
+        annotation(&bad, "denied").contains("memory-limit"),
         "{bad:?}"
     );
+    assert_eq!(annotation(&bad, "warned"), "cpu-limit", "{bad:?}");
+    assert_eq!(annotation(&bad, "lowered"), "", "{bad:?}");
     let good = namespace
         .answers("good", 1)
         .remove(0)
         .expect("we were asked");
     assert_eq!(good.decision(), Some("allow"));
+
+    // What a user was spared is written down.
+    let spared = workload("Pod", "spared", bare_spec()).to_string();
+    let as_spared = "create --as=restore-tool --as-group=system:masters -f -";
+    namespace.admin.feed(as_spared, &spared).ok();
+    let object = (namespace.name.as_str(), "spared");
+    let spared = answers(session.audit_log(), "admin", object, 1)
+        .remove(0)
+        .expect("we were asked");
+    assert_eq!(spared.decision(), Some("warn"));
+    assert_eq!(annotation(&spared, "denied"), "", "{spared:?}");
+    let lowered = annotation(&spared, "lowered");
+    assert!(
+        lowered.split(',').any(|rule| rule == "memory-limit"),
+        "{spared:?}"
+    );
 }
 
 #[test]

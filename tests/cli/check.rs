@@ -322,3 +322,54 @@ fn patch_prints_every_object_with_what_its_pods_get() {
         "its namespace asks for no patches"
     );
 }
+
+/// Checks what stands in the repository's folder `manifests`, with nothing but the files: status, and count denied.
+fn check_manifests(args: &[&str]) -> (i32, u64, String) {
+    let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/");
+    let args = args.iter().map(|arg| arg.replace("manifests/", manifests));
+    let args: Vec<_> = ["check", "-o", "json"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(args)
+        .collect();
+    let said = portcullis(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let report: Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}", said.err));
+    assert!(
+        report["summary"]["objects"].as_u64() > Some(0),
+        "{}",
+        said.out
+    );
+    (
+        said.status,
+        report["summary"]["denied"].as_u64().unwrap(),
+        said.out,
+    )
+}
+
+#[test]
+fn our_own_manifests_pass_our_own_rules() {
+    let (status, denied, said) = check_manifests(&["manifests/base"]);
+    assert_eq!((status, denied), (0, 0), "{said}");
+}
+
+#[test]
+fn rejected_samples_are_denied_and_accepted_ones_pass() {
+    let settings = "--settings=manifests/samples/settings.yaml";
+    let folder = |name| {
+        let (status, ..) = check_manifests(&[settings, "manifests/samples/given", name]);
+        status
+    };
+    assert_eq!(folder("manifests/samples/rejected"), 1);
+    assert_eq!(folder("manifests/samples/accepted"), 0);
+    // Each by itself, where all that there is has been given.
+    for name in ["checkout", "image-resizer", "notification"] {
+        let file = format!("manifests/samples/rejected/{name}.yaml");
+        let (status, _, said) = check_manifests(&[
+            settings,
+            "--strict-references",
+            "manifests/samples/given",
+            &file,
+        ]);
+        assert_eq!(status, 1, "{said}");
+    }
+}

@@ -147,6 +147,16 @@ impl Session {
         namespace
     }
 
+    /// How our server was started.
+    pub fn launch(&self) -> &Launch {
+        &self.installation.launch
+    }
+
+    /// Waits until the API server calls us and heeds what we say.
+    pub fn await_enforcement(&self) {
+        self.installation.await_enforcement();
+    }
+
     /// Stops our server, as when all replicas are gone. Only for who is alone.
     pub fn stop_server(&self) {
         assert!(
@@ -330,7 +340,7 @@ fn called_by_url(admin: &Kubectl, port: u16) -> Vec<Value> {
 }
 
 /// The same kubeconfig for who holds this token.
-fn with_token(kubeconfig: &Path, token: &str) -> String {
+pub fn with_token(kubeconfig: &Path, token: &str) -> String {
     let text = fs::read_to_string(kubeconfig).expect("the control plane wrote it");
     let mut config: Value = serde_json::from_str(&text).expect("it is written as JSON");
     config["users"][0]["user"] = json!({"token": token});

@@ -6,6 +6,7 @@ use super::{
     installation::{Session, assert_refused},
     objects::{bare_spec, sound_spec, workload},
 };
+use crate::support::{audit::Event, kubectl::Answer};
 
 /// Memory, since Jobs need no probes.
 const RULE: &str = "memory-limit";
@@ -56,4 +57,47 @@ fn each_kind_is_judged_again_when_its_template_changes() {
             RULE,
         );
     }
+}
+
+#[test]
+fn a_kind_whose_template_stands_elsewhere_is_judged_by_an_entry_of_its_own() {
+    let session = Session::shared();
+    let configuration = session
+        .admin()
+        .call("get validatingwebhookconfiguration portcullis -o jsonpath={.webhooks[*].name}")
+        .ok();
+    assert_eq!(
+        configuration,
+        "validate.portcullis.dev widgets.example.com.validate.portcullis.dev"
+    );
+    let namespace = session.namespace("widgets");
+    let widget = |name: &str, spec| workload("Widget", name, spec).to_string();
+    let refused = |answer: Answer| {
+        let message = answer.refusal();
+        let ours = r#"admission webhook "widgets.example.com.validate.portcullis.dev" denied the request: "#;
+        assert!(message.contains(ours), "{message}");
+        assert!(message.contains(RULE), "{message}");
+    };
+
+    refused(namespace.developer.apply(&widget("bad", bare_spec())));
+    let developer = &namespace.developer;
+    developer
+        .feed("create -f -", &widget("good", sound_spec()))
+        .ok();
+    let others = [
+        r#"patch widget/good --type=merge -p {"spec":{"size":2}}"#,
+        r#"patch widget/good --type=merge -p {"spec":{"workload":{"note":"x"}}}"#,
+        "label widget/good team=shop",
+    ];
+    for change in others {
+        developer.call(change).ok();
+    }
+    refused(developer.feed("replace -f -", &widget("good", bare_spec())));
+
+    let asked = namespace.answers("good", 1 + others.len() + 1);
+    let asked: Vec<_> = asked
+        .iter()
+        .map(|answer| answer.as_ref().and_then(Event::decision))
+        .collect();
+    assert_eq!(asked, [Some("allow"), None, None, None, Some("deny")]);
 }

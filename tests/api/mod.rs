@@ -10,7 +10,11 @@ mod rules;
 
 mod kinds;
 
+mod fields;
+
 mod references;
+
+mod terminal;
 
 mod reach;
 
@@ -23,6 +27,8 @@ mod patching;
 mod settings;
 
 mod outage;
+
+mod replicas;
 
 mod manifests;
 

@@ -27,6 +27,11 @@ workloads:
     kind: Rollout
     resource: rollouts
     template: /spec/template
+  - group: example.com
+    version: v1
+    kind: Widget
+    resource: widgets
+    template: /spec/workload/template
 ";
 
 /// An image that nobody pulls: no node runs these pods.
@@ -109,6 +114,10 @@ pub fn workload(kind: &str, name: &str, mut spec: Value) -> Value {
             "argoproj.io/v1alpha1",
             json!({"replicas": 0, "selector": selector, "template": template}),
         ),
+        "Widget" => (
+            "example.com/v1",
+            json!({"size": 1, "workload": {"template": template}}),
+        ),
         _ => (
             "apps/v1",
             json!({"replicas": 0, "selector": selector, "template": template}),
@@ -133,7 +142,7 @@ pub fn env_from_secret(env: &str, secret: &str, key: &str) -> Value {
     json!({"name": env, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
 }
 
-/// What the developer needs beside the stock ClusterRole `edit`, and a kind that settings add.
+/// What the developer needs beside the stock ClusterRole `edit`, and the kinds that settings add.
 pub fn developer_extras() -> Vec<Value> {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
@@ -141,20 +150,31 @@ pub fn developer_extras() -> Vec<Value> {
         "rules": [
             {"apiGroups": ["apps"], "resources": ["controllerrevisions"], "verbs": ["*"]},
             {"apiGroups": ["argoproj.io"], "resources": ["rollouts"], "verbs": ["*"]},
+            {"apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["*"]},
         ],
     });
+    vec![
+        role,
+        definition("argoproj.io", "v1alpha1", "Rollout"),
+        definition("example.com", "v1", "Widget"),
+    ]
+}
+
+/// A CustomResourceDefinition of a kind that may hold anything.
+fn definition(group: &str, version: &str, kind: &str) -> Value {
+    let singular = kind.to_lowercase();
+    let plural = format!("{singular}s");
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let rollouts = json!({
+    json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "rollouts.argoproj.io"},
+        "metadata": {"name": format!("{plural}.{group}")},
         "spec": {
-            "group": "argoproj.io", "scope": "Namespaced",
-            "names": {"kind": "Rollout", "plural": "rollouts", "singular": "rollout"},
+            "group": group, "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": singular},
             "versions": [{
-                "name": "v1alpha1", "served": true, "storage": true,
+                "name": version, "served": true, "storage": true,
                 "schema": {"openAPIV3Schema": schema},
             }],
         },
-    });
-    vec![role, rollouts]
+    })
 }

@@ -163,7 +163,7 @@ fn every_rule_can_be_explained() {
 }
 
 /// Workloads that between them use every field that a rule reads.
-fn specimens() -> [Value; 3] {
+pub fn specimens() -> [Value; 3] {
     [
         include_str!("../fixtures/rules/rich.yaml"),
         include_str!("../fixtures/rules/poor.yaml"),
@@ -173,7 +173,7 @@ fn specimens() -> [Value; 3] {
 }
 
 /// Every field of an object as a JSON pointer and, without the places in lists, as rules name it.
-fn fields(value: &Value, pointer: &str, dotted: &str, all: &mut Vec<(String, String)>) {
+pub fn fields(value: &Value, pointer: &str, dotted: &str, all: &mut Vec<(String, String)>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
@@ -193,7 +193,7 @@ fn fields(value: &Value, pointer: &str, dotted: &str, all: &mut Vec<(String, Str
 }
 
 /// A field as `Rule::reads` writes it: below the template, or `workload.` and the path in the object.
-fn as_read(dotted: &str) -> String {
+pub fn as_read(dotted: &str) -> String {
     match dotted.strip_prefix(".spec.template.") {
         Some(below) => below.to_owned(),
         None => format!("workload{dotted}"),
@@ -208,7 +208,7 @@ fn covers(read: &str, field: &str) -> bool {
     below(field, read) || below(read, field)
 }
 
-fn without(object: &Value, pointer: &str) -> Value {
+pub fn without(object: &Value, pointer: &str) -> Value {
     let mut object = object.clone();
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
     let key = key.replace("~1", "/").replace("~0", "~");

@@ -1,7 +1,7 @@
 //! The rules from outside: what they say of themselves is true, and every case they must get right.
 
 /// What `portcullis explain` prints, and the fields that a rule says it reads.
-mod explained;
+pub mod explained;
 
 /// The cases of the rules, one by one.
 mod cases;

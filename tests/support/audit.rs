@@ -46,8 +46,10 @@ impl Event {
 
     /// What Portcullis answered, if it was asked: every answer of its carries audit annotations.
     pub fn decision(&self) -> Option<&str> {
-        self.annotations
-            .get("validate.portcullis.dev/decision")
-            .map(String::as_str)
+        self.annotations.iter().find_map(|(key, decision)| {
+            // A kind whose template stands elsewhere has an entry of its own, whose name ends in the same way.
+            key.ends_with("validate.portcullis.dev/decision")
+                .then_some(decision.as_str())
+        })
     }
 }

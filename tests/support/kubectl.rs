@@ -2,7 +2,7 @@
 
 use std::{
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -31,6 +31,11 @@ impl Kubectl {
             kubeconfig,
             namespace: None,
         }
+    }
+
+    /// The kubeconfig of this user.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// The same user, with this namespace for what names none.

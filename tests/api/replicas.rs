@@ -1,0 +1,93 @@
+//! More than one server at a time.
+
+use std::thread;
+
+use serde_json::Value;
+
+use super::{
+    installation::Session,
+    objects::{bare_spec, deployment, list},
+};
+use crate::support::{
+    server::{Launch, free_port},
+    wait::eventually,
+};
+
+/// Where both servers keep their authority.
+const AUTHORITY: &str = "secret portcullis-ca --namespace portcullis-system";
+
+/// The authority that each of our configurations tells the API server to trust, in base64.
+fn bundles(session: &Session) -> Vec<Value> {
+    let kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
+    let printed = session.admin().call(&format!("get {kinds} -o json")).ok();
+    let list: Value = serde_json::from_str(&printed).expect("kubectl prints JSON");
+    let items = list["items"].as_array().expect("a list has items");
+    let webhooks = items
+        .iter()
+        .flat_map(|item| item["webhooks"].as_array().expect("a list"));
+    webhooks
+        .map(|webhook| webhook["clientConfig"]["caBundle"].clone())
+        .collect()
+}
+
+#[test]
+fn two_that_start_at_the_same_moment_end_with_one_authority_and_are_both_trusted() {
+    let session = Session::alone();
+    let namespace = session.namespace("replicas");
+    session.stop_server();
+    session.admin().call(&format!("delete {AUTHORITY}")).ok();
+    let before = bundles(&session);
+
+    let one = session.launch().clone();
+    let other = Launch {
+        port: free_port(),
+        admin_port: free_port(),
+        log: one.log.with_extension("other.log"),
+        ..one.clone()
+    };
+    let call = |launch: &Launch| {
+        let at = |port: u16| format!("https://127.0.0.1:{port}/");
+        let manifests = list(session.manifests().to_vec());
+        let manifests = manifests.replace(&at(one.port), &at(launch.port));
+        session.admin().apply(&manifests).ok();
+    };
+    let (first, second) = thread::scope(|scope| {
+        let starting = [&one, &other].map(|launch| scope.spawn(|| launch.start()));
+        let [first, second] = starting.map(|server| server.join().expect("it starts"));
+        (first, second)
+    });
+
+    let printed = session
+        .admin()
+        .call(&format!("get {AUTHORITY} -o json"))
+        .ok();
+    let secret: Value = serde_json::from_str(&printed).expect("kubectl prints JSON");
+    let certificate = &secret["data"]["tls.crt"];
+    for bundle in bundles(&session) {
+        assert_eq!(&bundle, certificate, "both publish what the Secret holds");
+        assert!(!before.contains(&bundle), "it is new");
+    }
+
+    // An API server that did not trust its certificate would let the object in: `failurePolicy` is Ignore.
+    let refuses = |which: &str| {
+        let bare = deployment("bare", bare_spec()).to_string();
+        eventually(which, || {
+            let answer = namespace
+                .developer
+                .feed("create --dry-run=server -f -", &bare);
+            answer.failure()
+        });
+    };
+    refuses("the first to refuse");
+    first.stop();
+    call(&other);
+    refuses("the second to refuse, alone");
+
+    call(&one);
+    session.start_server();
+    second.stop();
+    session.await_enforcement();
+    for bundle in bundles(&session) {
+        assert_eq!(&bundle, certificate, "who starts later takes what is there");
+    }
+}

@@ -147,7 +147,7 @@ fn huge_inputs_are_judged_object_by_object() {
         "2000 objects judged: 0 denied, 0 warned, 2000 passed; 2000 without pods skipped\n"
     );
     let mut laughs = vec!["a: &a [x,x,x,x,x,x,x,x,x,x]".to_owned()];
-    for (before, letter) in ('a'..'z').zip('b'..='z') {
+    for (before, letter) in ('a'..='y').zip('b'..='z') {
         laughs.push(format!(
             "{letter}: &{letter} [{}]",
             vec![format!("*{before}"); 10].join(",")

@@ -29,6 +29,10 @@ fn app(fields: &str) -> Value {
 }
 
 /// A Deployment whose pods have this spec.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every caller writes the spec on the spot"
+)]
 fn deployment(spec: Value) -> Value {
     of_kind(
         "apps/v1",

@@ -11,29 +11,39 @@
 //!   contract -> gate::check --event--> gate::state --passage--> gate::switch -> gate::service -> app
 //! ```
 
+// What the webhook writes on pods and the gate reads: labels, annotations, the gate's settings.
 pub mod contract;
 
+// YAML as kubectl reads it, with the place of every value.
 #[cfg(feature = "webhook")]
 pub mod yaml;
 
+// The judge. Pure.
 #[cfg(feature = "webhook")]
 pub mod policy;
 
+// The settings file of the admission gate.
 #[cfg(feature = "webhook")]
 pub mod settings;
 
+// Answers to the judge's questions: from a live cluster, or from files.
 #[cfg(feature = "webhook")]
 pub mod facts;
 
+// The traffic gate.
 #[cfg(feature = "gate")]
 pub mod gate;
 
+// What both programs listen with.
 pub mod server;
 
+// What both programs log with.
 pub mod telemetry;
 
+// The admission server.
 #[cfg(feature = "webhook")]
 pub mod webhook;
 
+// The rules in a terminal and in CI.
 #[cfg(feature = "webhook")]
 pub mod cli;

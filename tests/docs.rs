@@ -2,9 +2,9 @@
 //!
 //! A generated part stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`, each on a line of its own.
 
-use std::{env, fmt::Write as _, fs};
+use std::{env, fmt::Write as _, fs, path::Path};
 
-use portcullis::{contract::Settings, gate, policy::rules::RULES, webhook};
+use portcullis::{contract::Settings, gate, policy::rules::RULES, settings, webhook};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -61,4 +61,17 @@ fn a_gate_starts_with_the_settings_that_the_readme_shows() {
     let example = section.split("```json\n").nth(1).unwrap();
     let settings = Settings::decode(example.split("```").next().unwrap()).unwrap();
     assert!(settings.warmup().is_some());
+}
+
+#[test]
+fn the_admission_settings_that_the_readme_shows_can_be_used() {
+    let readme = fs::read_to_string(README).expect("README.md");
+    let (_, rest) = readme
+        .split_once("```yaml\nenforce:")
+        .expect("README has settings in YAML");
+    let (settings, _) = rest.split_once("```").unwrap();
+    let settings = settings::parse(format!("enforce:{settings}").into(), Path::new("README.md"));
+    if let Err(error) = settings {
+        panic!("{error}: {:?}", std::error::Error::source(&error));
+    }
 }

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 pub struct Database {
     pub port: u16,
     child: Child,
+    /// Ends it and its children at once.
+    signal: &'static str,
     _folder: TempDir,
 }
 
@@ -77,6 +79,7 @@ impl Database {
         let database = Self {
             port,
             child,
+            signal: "-QUIT",
             _folder: folder,
         };
         wait(|| psql(port, "CREATE DATABASE shop"));
@@ -105,6 +108,8 @@ impl Database {
         let database = Self {
             port,
             child,
+            // Not SIGQUIT: Redis leaves that as it inherits it, and a shell in the background ignores it.
+            signal: "-TERM",
             _folder: folder,
         };
         wait(|| {
@@ -118,9 +123,8 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // SIGQUIT to the postmaster ends its children too; Redis has none.
         let pid = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-QUIT", &pid]).status();
+        let _ = Command::new("kill").args([self.signal, &pid]).status();
         let _ = self.child.wait();
     }
 }

@@ -46,6 +46,10 @@ bench: ## Measure: judging alone, then the whole path on one core (BENCH_SECONDS
 	cargo bench $(CARGO_FLAGS) --bench path --no-run
 	PORTCULLIS_BENCH_SECONDS=$(BENCH_SECONDS) PORTCULLIS_BENCH_CORE=0 taskset -c 1 cargo bench $(CARGO_FLAGS) --bench path
 
+.PHONY: bench-drain
+bench-drain: ## Drain the gate twenty times under load, and count what is lost of 50,000 requests
+	cargo test $(CARGO_FLAGS) --test integration -- gate::drain::twenty --ignored --nocapture
+
 .PHONY: docs
 docs: ## Write the README's generated tables, then build the library's documentation
 	UPDATE_DOCS=1 cargo test $(CARGO_FLAGS) --quiet --test integration docs::

@@ -75,11 +75,16 @@ impl Gate {
             r#"{{"listen": "127.0.0.1:{listen}", "app": "127.0.0.1:{app}",
                 "admin": "127.0.0.1:{admin}", {more}}}"#
         );
+        Self::with_document((listen, admin), settings, envs)
+    }
+
+    /// A gate with these settings as a whole; `listen` and `admin` of them are its ports.
+    pub fn with_document(ports: (u16, u16), settings: String, envs: &[(&str, String)]) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let envs = envs
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()));
-        Self::spawn((listen, admin), folder, settings, envs.collect())
+        Self::spawn(ports, folder, settings, envs.collect())
     }
 
     fn spawn(
@@ -107,9 +112,14 @@ impl Gate {
         }
     }
 
-    /// Kills the gate as the kernel would for want of memory, and starts it again.
-    pub async fn restarted(mut self) -> Self {
+    /// Kills the gate as the kernel would for want of memory.
+    pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// Kills the gate and starts it again.
+    pub async fn restarted(mut self) -> Self {
+        self.kill().await;
         let (ports, folder) = ((self.listen, self.admin), Arc::clone(&self.folder));
         Self::spawn(ports, folder, self.settings.clone(), self.envs.clone())
     }

@@ -10,5 +10,8 @@ mod databases;
 // From closed to drained.
 mod life;
 
+// The end, under load.
+mod drain;
+
 // What a person or a kubelet is told.
 mod words;

@@ -502,6 +502,7 @@ mod tests {
             refusal(&one(&api.live(&metrics), secret("checkout")).await),
             "404 Not Found"
         );
+        assert_eq!(counted(&metrics, "refused"), 1);
     }
 
     #[tokio::test]
@@ -519,6 +520,7 @@ mod tests {
             let (api, metrics) = (Api::start(move |_| reply.clone()).await, Arc::default());
             let said = refusal(&one(&api.live(&metrics), secret("checkout")).await);
             assert!(said.contains(words), "{said}");
+            assert_eq!(counted(&metrics, "refused"), 1, "{said}");
         }
     }
 
@@ -529,9 +531,11 @@ mod tests {
             .local_addr()
             .unwrap();
         let uri = format!("http://{gone}").parse().unwrap();
-        let live = Live::connect(kube::Config::new(uri), Arc::default()).unwrap();
+        let metrics = Arc::<Metrics>::default();
+        let live = Live::connect(kube::Config::new(uri), Arc::clone(&metrics)).unwrap();
         let words = refusal(&one(&live, secret("checkout")).await);
         assert_eq!(words, "no answer: Connection refused (os error 111)");
+        assert_eq!(counted(&metrics, "refused"), 1);
     }
 
     #[tokio::test]
@@ -575,6 +579,7 @@ mod tests {
             one(&api.live(&metrics), secret("checkout")).await,
             keys(&["large", "small"])
         );
+        assert_eq!(counted(&metrics, "found"), 1);
     }
 
     #[tokio::test]

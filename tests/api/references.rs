@@ -42,6 +42,24 @@ fn a_secret_made_a_moment_later_makes_the_same_apply_pass_at_once() {
 }
 
 #[test]
+fn the_largest_secret_that_there_can_be_is_read() {
+    let session = Session::shared();
+    let namespace = session.namespace("large");
+    // MaxSecretSize is 1 MiB, all values together (k8s.io/kubernetes `pkg/apis/core/types.go`).
+    let mut large = secret("checkout-secrets", "database-url");
+    large["stringData"]["database-url"] = json!("x".repeat(1024 * 1024));
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), large.to_string()).expect("the file is ours");
+    let path = file.path().to_str().expect("a plain name");
+    // Not by `apply`, whose annotation would hold all of it again.
+    let create = ["create", "-f", path];
+    namespace.developer.call_with(&create, None).ok();
+    let answer = namespace.developer.apply(&checkout());
+    assert_eq!(answer.stderr, "", "its keys were read in time");
+    answer.ok();
+}
+
+#[test]
 fn a_dry_run_is_only_warned_of_what_is_missing() {
     let session = Session::shared();
     let namespace = session.namespace("dry-run");

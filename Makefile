@@ -25,6 +25,11 @@ build: ## Build both programs, optimised
 test: packages ## Run all checks: lint, then unit, golden, socket, architecture and API-server tests
 	@tests/run.sh
 
+.PHONY: demo-gate
+demo-gate: packages ## Show what the traffic gate does: a bad start without it and with it, no cluster needed
+	cargo build $(CARGO_FLAGS) --bin portcullis-gate
+	cargo run $(CARGO_FLAGS) --quiet --example demo-gate
+
 .PHONY: lint
 lint: packages ## Look for faults of form: rustfmt, clippy, gofmt, go vet, shellcheck
 	@failed=0; \

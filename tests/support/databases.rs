@@ -2,7 +2,10 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -16,6 +19,13 @@ pub struct Database {
     /// Ends it and its children at once.
     signal: &'static str,
     _folder: TempDir,
+}
+
+/// A PostgreSQL that could be started: user `app`, password `hush`, with TLS.
+pub struct Dormant {
+    pub port: u16,
+    folder: TempDir,
+    owner: Option<(u32, u32)>,
 }
 
 /// An authority and a certificate of `localhost` by it, as PEM files.
@@ -35,55 +45,7 @@ impl Database {
     /// PostgreSQL with user `app`, password `hush` and database `shop`, with TLS. It listens when
     /// this returns.
     pub fn postgres(certificates: &Certificates) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let owner = (effective_user() == 0).then(|| identity("postgres"));
-        let (data, password) = (folder.path().join("data"), folder.path().join("password"));
-        let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
-        fs::write(&password, "hush").unwrap();
-        fs::copy(certificates.cert(), &cert).unwrap();
-        fs::copy(certificates.key(), &key).unwrap();
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        if let Some((user, group)) = owner {
-            for path in [folder.path(), &password, &cert, &key] {
-                chown(path, Some(user), Some(group)).unwrap();
-            }
-        }
-        let initdb = as_owner(owner, &postgres_program("initdb"))
-            .args([
-                "--username=app",
-                "--auth=scram-sha-256",
-                "--no-sync",
-                "--pwfile",
-            ])
-            .args([&password, Path::new("--pgdata"), &data])
-            .output()
-            .unwrap();
-        assert!(initdb.status.success(), "{initdb:?}");
-        let port = free_port();
-        let child = as_owner(owner, &postgres_program("postgres"))
-            .args(["-D".as_ref(), data.as_os_str()])
-            .args(["-p", &port.to_string(), "-c", "fsync=off", "-c", "ssl=on"])
-            .args(["-c", "listen_addresses=localhost", "-c"])
-            .arg(format!(
-                "unix_socket_directories={}",
-                folder.path().display()
-            ))
-            .arg("-c")
-            .arg(format!("ssl_cert_file={}", cert.display()))
-            .arg("-c")
-            .arg(format!("ssl_key_file={}", key.display()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let database = Self {
-            port,
-            child,
-            signal: "-QUIT",
-            _folder: folder,
-        };
-        wait(|| psql(port, "CREATE DATABASE shop"));
-        database
+        Dormant::new(certificates).start()
     }
 
     /// Redis with password `hush`, with TLS on a port of its own.
@@ -126,6 +88,78 @@ impl Drop for Database {
         let pid = self.child.id().to_string();
         let _ = Command::new("kill").args([self.signal, &pid]).status();
         let _ = self.child.wait();
+    }
+}
+
+// === impl Dormant ===
+
+impl Dormant {
+    pub fn new(certificates: &Certificates) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = (effective_user() == 0).then(|| identity("postgres"));
+        let (data, password) = (folder.path().join("data"), folder.path().join("password"));
+        let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
+        fs::write(&password, "hush").unwrap();
+        fs::copy(certificates.cert(), &cert).unwrap();
+        fs::copy(certificates.key(), &key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = owner {
+            for path in [folder.path(), &password, &cert, &key] {
+                chown(path, Some(user), Some(group)).unwrap();
+            }
+        }
+        let initdb = as_owner(owner, &postgres_program("initdb"))
+            .args([
+                "--username=app",
+                "--auth=scram-sha-256",
+                "--no-sync",
+                "--pwfile",
+            ])
+            .args([&password, Path::new("--pgdata"), &data])
+            .output()
+            .unwrap();
+        assert!(initdb.status.success(), "{initdb:?}");
+        let port = free_port();
+        Self {
+            port,
+            folder,
+            owner,
+        }
+    }
+
+    /// With database `shop`. It listens when this returns.
+    pub fn start(self) -> Database {
+        let Self {
+            port,
+            folder,
+            owner,
+        } = self;
+        let path = |name| folder.path().join(name);
+        let child = as_owner(owner, &postgres_program("postgres"))
+            .args(["-D".as_ref(), path("data").as_os_str()])
+            .args(["-p", &port.to_string(), "-c", "fsync=off", "-c", "ssl=on"])
+            .args(["-c", "listen_addresses=localhost", "-c"])
+            .arg(format!(
+                "unix_socket_directories={}",
+                folder.path().display()
+            ))
+            .arg("-c")
+            .arg(format!("ssl_cert_file={}", path("cert").display()))
+            .arg("-c")
+            .arg(format!("ssl_key_file={}", path("key").display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0) // a Ctrl-C is for whoever started this, and ends it by its drop
+            .spawn()
+            .unwrap();
+        let database = Database {
+            port,
+            child,
+            signal: "-QUIT",
+            _folder: folder,
+        };
+        wait(|| psql(port, "CREATE DATABASE shop"));
+        database
     }
 }
 

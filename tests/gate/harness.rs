@@ -183,6 +183,15 @@ impl Gate {
         assert!(killed.success());
     }
 
+    /// Leaves the gate only so many file descriptors.
+    pub async fn limit_descriptors(&self, most: usize) {
+        let pid = self.child.id().unwrap().to_string();
+        let limit = Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--nofile={most}:{most}")])
+            .status();
+        assert!(limit.await.unwrap().success());
+    }
+
     /// Waits for the end: the exit code and the log.
     pub async fn ended(self) -> (Option<i32>, String) {
         let output = timeout(PATIENCE, self.child.wait_with_output()).await;

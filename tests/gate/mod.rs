@@ -10,6 +10,9 @@ mod databases;
 // From closed to drained.
 mod life;
 
+// What is met seldom.
+mod edges;
+
 // The end, under load.
 mod drain;
 

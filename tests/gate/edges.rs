@@ -1,0 +1,186 @@
+//! States, addresses and limits that are met seldom.
+
+use std::time::Duration;
+
+use portcullis::gate::control::Request;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::harness::{App, Gate, PATIENCE, exchange, free_port};
+
+#[tokio::test]
+async fn sigterm_while_warming_ramping_and_reclosed_drains_and_ends_with_zero() {
+    let (app, unwell) = (App::start(), App::start());
+    let delay = r#""drain": {"delay": "50ms"}"#;
+    let warming = Gate::start(
+        app.port,
+        &format!(
+            r#""warmup": {{"requests": [{{"path": "/"}}], "target": {{"p95": "1ms"}},
+                           "rate": 1, "minRequests": 1000}}, {delay}"#
+        ),
+    );
+    warming.reaches("warming").await;
+    let ramping = Gate::start(
+        app.port,
+        &format!(r#""ramp": {{"when": "always", "duration": "1h"}}, {delay}"#),
+    );
+    ramping.reaches("ramping").await;
+    let reclosed = Gate::start(
+        unwell.port,
+        &format!(
+            r#""checks": [{{"name": "ready", "http": {{}}, "period": "50ms"}}],
+               "ramp": {{"when": "never"}}, {delay}"#
+        ),
+    );
+    reclosed.reaches("open").await;
+    unwell
+        .seen
+        .unwell
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    reclosed.reaches("reclosed").await;
+    for (gate, state) in [
+        (warming, "warming"),
+        (ramping, "ramping"),
+        (reclosed, "reclosed"),
+    ] {
+        gate.terminate().await;
+        let (code, log) = gate.ended().await;
+        assert_eq!(code, Some(0), "{log}");
+        let left = format!("\"from\":\"{state}\",\"to\":\"draining\"");
+        assert!(log.contains(&left), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn only_so_many_hooks_wait_at_a_time() {
+    let app = App::start();
+    let gate = Gate::start(app.port, r#""drain": {"delay": "0s", "hookWait": "1h"}"#);
+    gate.shows("ready", |status| status["ready"] == true).await;
+    let mut hooks = JoinSet::new();
+    for _ in 0..65 {
+        hooks.spawn(exchange(gate.admin, "GET /drained HTTP/1.1"));
+    }
+    let first = timeout(PATIENCE, hooks.join_next()).await;
+    let first = first.expect("one too many must be told").unwrap().unwrap();
+    let first = first.expect("an answer");
+    assert!(first.starts_with("HTTP/1.1 503"), "{first}");
+    assert!(first.ends_with("too many wait already\n"), "{first}");
+    let drained = gate.ask(Request::DrainDeleted).await;
+    assert_eq!(drained.as_deref(), Some("drained\n"));
+    let mut released = 0;
+    while let Some(hook) = timeout(PATIENCE, hooks.join_next()).await.unwrap() {
+        assert!(hook.unwrap().unwrap().starts_with("HTTP/1.1 200"));
+        released += 1;
+    }
+    assert_eq!(released, 64);
+}
+
+#[tokio::test]
+async fn several_ports_open_together_once_the_last_of_them_accepts() {
+    let (web, late) = (App::start(), free_port());
+    let [listen, bytes, admin] = [(); 3].map(|()| free_port());
+    let document = format!(
+        r#"{{"admin": "127.0.0.1:{admin}", "ramp": {{"when": "never"}}, "ports": [
+             {{"name": "web", "listen": "127.0.0.1:{listen}", "app": "127.0.0.1:{}"}},
+             {{"name": "bytes", "listen": "127.0.0.1:{bytes}", "app": "127.0.0.1:{late}",
+               "protocol": "tcp"}}]}}"#,
+        web.port
+    );
+    let gate = Gate::with_document((listen, admin), document, &[]);
+    let reason = format!("app 127.0.0.1:{late}: connection refused");
+    gate.shows("the refusal", |status| status["reason"] == reason.as_str())
+        .await;
+    assert!(
+        TcpStream::connect(("127.0.0.1", bytes)).await.is_err(),
+        "a tcp port does not listen before the first opening"
+    );
+    let held = gate.get("/");
+    let opened = async {
+        gate.shows("a held request", |status| status["traffic"]["held"] == 1)
+            .await;
+        let app = TcpListener::bind(("127.0.0.1", late)).await.unwrap();
+        gate.reaches("open").await;
+        app
+    };
+    let (held, app) = tokio::join!(held, opened);
+    assert_eq!(held, Some(200), "one port's app is not there for the other");
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        loop {
+            // The gate looks at the port now and then, and leaves without a word.
+            let (mut stream, _) = app.accept().await.unwrap();
+            let _ = stream.write_all(b"220 shop ESMTP\r\n").await;
+        }
+    });
+    let mut client = TcpStream::connect(("127.0.0.1", bytes)).await.unwrap();
+    let mut greeting = String::new();
+    client.read_to_string(&mut greeting).await.unwrap();
+    assert_eq!(greeting, "220 shop ESMTP\r\n");
+}
+
+#[tokio::test]
+async fn an_app_is_found_on_whichever_address_of_its_pod_it_has() {
+    let app = App::start();
+    let [listen, admin] = [(); 2].map(|()| free_port());
+    let document = format!(
+        r#"{{"listen": "127.0.0.1:{listen}", "admin": "127.0.0.1:{admin}",
+             "app": {{"hostFrom": {{"env": "POD_IPS"}}, "port": {}}}}}"#,
+        app.port
+    );
+    let pod = [("POD_IPS", "::1,127.0.0.1".to_owned())];
+    let gate = Gate::with_document((listen, admin), document.clone(), &pod);
+    gate.shows("ready", |status| status["ready"] == true).await;
+    assert_eq!(gate.get("/").await, Some(200));
+    for (given, problem) in [
+        (None, "is not set"),
+        (Some("here"), "holds something that is no IP address"),
+    ] {
+        let refused = Command::new(env!("CARGO_BIN_EXE_portcullis-gate"))
+            .args(["run", "--state-dir"])
+            .arg(gate.folder.path())
+            .env("PORTCULLIS_GATE_CONFIG", &document)
+            .env_remove("POD_IPS")
+            .envs(given.map(|given| ("POD_IPS", given)))
+            .output();
+        let refused = refused.await.unwrap();
+        assert_eq!(refused.status.code(), Some(64));
+        let expected = format!("ports[0].app.hostFrom: env POD_IPS {problem}\n");
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.ends_with(&expected), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_gate_out_of_file_descriptors_waits_and_recovers() {
+    const DESCRIPTORS: usize = 64;
+    let app = App::start();
+    let gate = Gate::start(app.port, r#""ramp": {"when": "never"}"#);
+    gate.reaches("open").await;
+    gate.limit_descriptors(DESCRIPTORS).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 * DESCRIPTORS {
+        let client = TcpStream::connect(("127.0.0.1", gate.listen)).await;
+        clients.push(client.unwrap());
+    }
+    // The last one of them is accepted only when others have left.
+    let mut last = clients.pop().unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n";
+    last.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let early = timeout(Duration::from_millis(200), last.read_to_string(&mut answer));
+    assert!(early.await.is_err(), "there must be no descriptor for it");
+    drop(clients);
+    let late = timeout(PATIENCE, last.read_to_string(&mut answer)).await;
+    late.expect("accepts again").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    gate.terminate().await;
+    let (code, log) = gate.ended().await;
+    assert_eq!(code, Some(0));
+    let waits = log.matches("cannot accept connections").count();
+    assert!((1..20).contains(&waits), "{waits} in {log}");
+}

@@ -46,10 +46,14 @@ fmt: ## Format all sources
 	gofmt -w tests/cluster
 
 .PHONY: bench
-bench: ## Measure: judging alone, then the whole path on one core (BENCH_SECONDS a load)
-	cargo bench $(CARGO_FLAGS) --bench judge
-	cargo bench $(CARGO_FLAGS) --bench path --no-run
-	PORTCULLIS_BENCH_SECONDS=$(BENCH_SECONDS) PORTCULLIS_BENCH_CORE=0 taskset -c 1 cargo bench $(CARGO_FLAGS) --bench path
+bench: ## Print the README's tables: judging alone, the whole path on one core, through an API server (BENCH_SECONDS a load)
+	@cargo bench $(CARGO_FLAGS) --bench judge --bench path --no-run
+	@cargo bench $(CARGO_FLAGS) --quiet --bench judge | awk -f tests/bench/judge.awk
+	@echo
+	@PORTCULLIS_BENCH_SECONDS=$(BENCH_SECONDS) PORTCULLIS_BENCH_CORE=0 \
+	  taskset -c 1 cargo bench $(CARGO_FLAGS) --quiet --bench path -- load
+	@echo
+	@PORTCULLIS_BENCH_SECONDS=$(BENCH_SECONDS) cargo bench $(CARGO_FLAGS) --quiet --bench path -- api-server
 
 .PHONY: bench-drain
 bench-drain: ## Drain the gate twenty times under load, and count what is lost of 50,000 requests

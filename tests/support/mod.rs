@@ -10,6 +10,8 @@ pub mod databases;
 
 pub mod kubectl;
 
+pub mod manifests;
+
 pub mod server;
 
 pub mod wait;

@@ -1,7 +1,9 @@
-//! The whole path: TLS, HTTP, review, judge, answer; by the real program on one core. Prints the README's table.
+//! The whole path: TLS, HTTP, review, judge, answer; by the real program. Prints the README's tables.
 //!
-//! `make bench` runs it; `PORTCULLIS_BENCH_SECONDS` says how long each load lasts (30), `PORTCULLIS_BENCH_CORE` on which
-//! core the server runs (0). The load comes from another core.
+//! `make bench` runs it, once with the argument `load`: the server alone on one core, the load from another; and once
+//! with `api-server`: the same server called by a real API server, beside a ValidatingAdmissionPolicy.
+//! `PORTCULLIS_BENCH_SECONDS` says how long each load lasts (30), `PORTCULLIS_BENCH_CORE` on which core the server of
+//! `load` runs (0).
 #![allow(
     clippy::as_conversions,
     clippy::cast_precision_loss,
@@ -9,20 +11,25 @@
     clippy::cast_sign_loss,
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stderr,
     clippy::print_stdout,
+    clippy::unwrap_used,
     missing_debug_implementations,
     unreachable_pub,
     reason = "a program for measuring, not for serving"
 )]
 
+mod api_server;
+
 mod load;
 
 mod server;
 
-#[expect(dead_code, reason = "its facts are asked of an API server here")]
-#[path = "../../support/checkout.rs"]
-mod checkout;
+#[expect(dead_code, reason = "the tests need more of it")]
+#[path = "../../support/mod.rs"]
+mod support;
 
 use std::{env, sync::Arc, time::Duration};
 
@@ -30,6 +37,7 @@ use bytes::Bytes;
 use load::{Latencies, Target};
 use serde_json::json;
 use server::{Server, Usage};
+use support::checkout;
 
 /// What an open loop sends.
 const PER_SECOND: u32 = 1000;
@@ -46,6 +54,14 @@ async fn main() {
         .ok()
         .and_then(|text| text.parse().ok());
     let length = Duration::from_secs(seconds.unwrap_or(30));
+    match env::args().nth(1).as_deref() {
+        Some("load") => load(length).await,
+        Some("api-server") => api_server::compare(length).await,
+        _ => eprintln!("usage: cargo bench --bench path -- load|api-server"),
+    }
+}
+
+async fn load(length: Duration) {
     let core = env::var("PORTCULLIS_BENCH_CORE").unwrap_or_else(|_| "0".to_owned());
     let server = Server::start(&core).await;
     let same = review(None);

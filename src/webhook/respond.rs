@@ -125,9 +125,10 @@ pub(super) fn verdict(uid: &str, verdict: &Verdict) -> Answer {
     })
 }
 
-/// Let in without a verdict.
-pub(super) fn allowed(uid: &str, warnings: &[String]) -> Answer {
+/// Let in without a verdict; `decision` tells the audit log why.
+pub(super) fn allowed(uid: &str, decision: &str, warnings: &[String]) -> Answer {
     review(AdmissionResponse {
+        audit_annotations: decided(decision),
         warnings,
         ..AdmissionResponse::new(uid, true)
     })
@@ -147,8 +148,14 @@ pub(super) fn patched(uid: &str, operations: &[Operation]) -> Answer {
     review(AdmissionResponse {
         patch_type: Some("JSONPatch"),
         patch: Some(STANDARD.encode(patch)),
+        audit_annotations: decided("patched"),
         ..AdmissionResponse::new(uid, true)
     })
+}
+
+/// `auditAnnotations` of an answer that rests on no rule.
+fn decided(decision: &str) -> Vec<(&'static str, String)> {
+    vec![("decision", decision.to_owned())]
 }
 
 /// No verdict.

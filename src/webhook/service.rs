@@ -169,7 +169,7 @@ impl Shared {
         };
         if operations.is_empty() {
             self.metrics.patches.count((Patched::Unchanged,));
-            return respond::allowed(&review.uid, &[]);
+            return respond::allowed(&review.uid, "unchanged", &[]);
         }
         self.metrics.patches.count((Patched::Patched,));
         respond::patched(&review.uid, &operations)
@@ -181,7 +181,7 @@ impl Shared {
         self.metrics.unjudged.count((why,));
         let kind = &*review.kind.kind;
         let warning = match why {
-            Unjudged::Template => return respond::allowed(&review.uid, &[]),
+            Unjudged::Template => return respond::allowed(&review.uid, "unjudged", &[]),
             Unjudged::Kind => {
                 format!("portcullis does not judge {kind}; its settings may add it under workloads")
             }
@@ -191,7 +191,7 @@ impl Shared {
             ),
             Unjudged::Operation => format!("portcullis does not judge this operation on {kind}"),
         };
-        respond::allowed(&review.uid, &[warning])
+        respond::allowed(&review.uid, "unjudged", &[warning])
     }
 
     fn count(&self, review: &Review<'_>, kind: &WorkloadKind, verdict: &Verdict) {

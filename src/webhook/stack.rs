@@ -186,7 +186,7 @@ mod tests {
             let permits = Arc::clone(&permits);
             async move {
                 permits.acquire().await.unwrap().forget();
-                Ok(respond::allowed("uid", &[]))
+                Ok(respond::allowed("uid", "unchanged", &[]))
             }
         })
     }

@@ -182,5 +182,6 @@ async fn a_gate_out_of_file_descriptors_waits_and_recovers() {
     let (code, log) = gate.ended().await;
     assert_eq!(code, Some(0));
     let waits = log.matches("cannot accept connections").count();
-    assert!((1..20).contains(&waits), "{waits} in {log}");
+    // Some for each that leaves; without a pause there would be tens of thousands.
+    assert!((1..1000).contains(&waits), "{waits} in {log}");
 }

@@ -182,6 +182,7 @@ async fn a_gate_out_of_file_descriptors_waits_and_recovers() {
     let (code, log) = gate.ended().await;
     assert_eq!(code, Some(0));
     let waits = log.matches("cannot accept connections").count();
-    // Some for each that leaves; without a pause there would be tens of thousands.
+    // Pauses begin anew with each client that leaves: 27 and 37 were seen on a loaded machine. The bound is meant to tell
+    // that from a loop without pauses; how often such a loop would log was not measured.
     assert!((1..1000).contains(&waits), "{waits} in {log}");
 }

@@ -83,6 +83,12 @@ pub struct WarmupRequest {
     /// Which of the gate's ports it is for, by name; the first unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
+    /// Sent as HTTP/2 by prior knowledge, for an app that speaks nothing else. A gRPC call is such a
+    /// request too: `POST /package.Service/Method`, `content-type: application/grpc`,
+    /// `te: trailers`, and a body whose file holds the message as it is framed. It passes only with
+    /// `grpc-status` 0. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http2: bool,
     /// Header fields to send; `Host` may be among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,

@@ -10,6 +10,9 @@ mod databases;
 // From closed to drained.
 mod life;
 
+// What makes a cold app a warm one.
+mod warmup;
+
 // What is met seldom.
 mod edges;
 

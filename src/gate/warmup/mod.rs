@@ -4,6 +4,8 @@
 //! that their latencies can be compared, until the last few of them are at the target or no longer
 //! improve.
 
+mod connection;
+
 mod pacer;
 
 mod shot;

@@ -3,14 +3,12 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+use super::connection::Connection;
 use crate::{
-    contract::{StatusRange, Warmup, WarmupBody},
+    contract::{StatusRange, Warmup, WarmupBody, WarmupRequest},
     gate::check::{describe, describe_http},
 };
 
@@ -21,9 +19,10 @@ pub const MARK: HeaderName = HeaderName::from_static("x-portcullis-warmup");
 #[derive(Debug)]
 pub(super) struct Shot {
     app: Vec<SocketAddr>,
+    is_http2: bool,
     method: Method,
     uri: Uri,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: HeaderMap,
     body: Bytes,
     status: Vec<StatusRange>,
     pub(super) weight: u32,
@@ -52,31 +51,7 @@ pub(super) async fn load(
             Some(WarmupBody::Text(text)) => Bytes::from(text.clone()),
             Some(WarmupBody::File(path)) => read(path).await?,
         };
-        let host = app.first().map_or_else(String::new, ToString::to_string);
-        let agent = concat!("portcullis-gate/", env!("CARGO_PKG_VERSION"));
-        let own = [(header::HOST, host.as_str()), (header::USER_AGENT, agent)];
-        let given = request.headers.iter().filter_map(|(name, value)| {
-            let name = HeaderName::try_from(name).ok()?;
-            Some((name, HeaderValue::try_from(value).ok()?))
-        });
-        let own = own
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)));
-        let path = request.path.split('?').next().unwrap_or_default();
-        shots.push(Shot {
-            app,
-            // Both were found good when the settings were read.
-            method: request.method.parse().unwrap_or_default(),
-            uri: request.path.parse().unwrap_or_default(),
-            headers: own
-                .chain(given)
-                .chain([(MARK, HeaderValue::from_static("1"))])
-                .collect(),
-            body,
-            status: request.status.clone(),
-            weight: request.weight,
-            name: format!("{} {path}", request.method),
-        });
+        shots.push(Shot::new(request, app, body));
     }
     Ok(shots)
 }
@@ -96,59 +71,87 @@ async fn read(path: &str) -> Result<Bytes, String> {
 // === impl Shot ===
 
 impl Shot {
-    /// Sends it on the kept connection, or on a new one, and reads the answer to its end.
-    pub(super) async fn send(
-        &self,
-        kept: &mut Option<(Vec<SocketAddr>, SendRequest<Full<Bytes>>)>,
-    ) -> Result<(), String> {
-        let fail = |why: String| format!("{}: {why}", self.name);
-        let broken = |error: hyper::Error| fail(describe_http(&error));
-        let reusable = match kept.take() {
-            Some((app, mut sender)) if app == self.app => {
-                sender.ready().await.is_ok().then_some(sender)
+    /// Of a request whose fields were found good when the settings were read.
+    fn new(request: &WarmupRequest, app: Vec<SocketAddr>, body: Bytes) -> Self {
+        let host = app.first().map_or_else(String::new, ToString::to_string);
+        let agent = concat!("portcullis-gate/", env!("CARGO_PKG_VERSION"));
+        let mut headers = HeaderMap::new();
+        let given = request.headers.iter();
+        let own = [("host", host.as_str()), ("user-agent", agent)].into_iter();
+        for (name, value) in own.chain(given.map(|(name, value)| (name.as_str(), value.as_str()))) {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::try_from(name), HeaderValue::try_from(value))
+            {
+                headers.insert(name, value);
             }
-            _ => None,
-        };
-        let mut sender = match reusable {
-            Some(sender) => sender,
-            None => self.connect().await.map_err(fail)?,
-        };
-        let response = sender.send_request(self.request()).await.map_err(broken)?;
-        let status = response.status().as_u16();
-        let mut body = response.into_body();
-        while let Some(frame) = body.frame().await {
-            frame.map_err(broken)?;
         }
-        *kept = Some((self.app.clone(), sender));
-        if self.status.iter().any(|range| range.contains(status)) {
-            Ok(())
-        } else {
-            Err(fail(status.to_string()))
+        headers.insert(MARK, HeaderValue::from_static("1"));
+        let mut uri: Uri = request.path.parse().unwrap_or_default();
+        // HTTP/2 names the host in `:authority`, which hyper takes from the target.
+        if request.http2
+            && let Some(host) = headers.remove(header::HOST)
+            && let Ok(host) = host.to_str()
+            && let Ok(whole) = format!("http://{host}{}", request.path).parse()
+        {
+            uri = whole;
+        }
+        let path = request.path.split('?').next().unwrap_or_default();
+        Self {
+            app,
+            is_http2: request.http2,
+            method: request.method.parse().unwrap_or_default(),
+            uri,
+            headers,
+            body,
+            status: request.status.clone(),
+            weight: request.weight,
+            name: format!("{} {path}", request.method),
         }
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let stream = TcpStream::connect(self.app.as_slice())
-            .await
-            .map_err(|error| describe(&error))?;
-        stream.set_nodelay(true).map_err(|error| describe(&error))?;
-        let (sender, connection) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| describe_http(&error))?;
-        // Ends with its sender, which its worker holds; errors come out of the sender, too.
-        tokio::spawn(connection);
-        Ok(sender)
+    /// Sends it on the kept connection, or on a new one, and reads the answer to its end.
+    pub(super) async fn send(&self, kept: &mut Option<Connection>) -> Result<(), String> {
+        let fail = |why: String| format!("{}: {why}", self.name);
+        let broken = |error: hyper::Error| fail(describe_http(&error));
+        let reused = match kept.take() {
+            Some(kept) => kept.reuse(&self.app, self.is_http2).await,
+            None => None,
+        };
+        let mut connection = match reused {
+            Some(reused) => reused,
+            None => Connection::open(&self.app, self.is_http2)
+                .await
+                .map_err(fail)?,
+        };
+        let response = connection.send(self.request()).await.map_err(broken)?;
+        let (head, mut body) = response.into_parts();
+        let mut refusal = grpc_refusal(&head.headers);
+        while let Some(frame) = body.frame().await {
+            if let Ok(trailers) = frame.map_err(broken)?.into_trailers() {
+                refusal = refusal.or_else(|| grpc_refusal(&trailers));
+            }
+        }
+        *kept = Some(connection);
+        let status = head.status.as_u16();
+        if !self.status.iter().any(|range| range.contains(status)) {
+            return Err(fail(status.to_string()));
+        }
+        refusal.map_or(Ok(()), |refusal| Err(fail(refusal)))
     }
 
     fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
-        for (name, value) in &self.headers {
-            request.headers_mut().insert(name, value.clone());
-        }
+        *request.headers_mut() = self.headers.clone();
         request
     }
+}
+
+/// gRPC says in trailers, or in the head where there is no message, how a call ended; its status is always 200.
+fn grpc_refusal(fields: &HeaderMap) -> Option<String> {
+    let status = fields.get("grpc-status")?.to_str().ok()?;
+    (status != "0").then(|| format!("grpc-status {status}"))
 }
 
 #[cfg(test)]
@@ -156,9 +159,10 @@ impl Shot {
     pub(super) fn weighing(weight: u32) -> Self {
         Self {
             app: Vec::new(),
+            is_http2: false,
             method: Method::GET,
             uri: Uri::default(),
-            headers: Vec::new(),
+            headers: HeaderMap::new(),
             body: Bytes::new(),
             status: Vec::new(),
             weight,

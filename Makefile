@@ -9,8 +9,8 @@ DOCKER ?= docker
 IMAGE ?= portcullis:0.1.0
 TARGET ?= $(shell uname -m)-unknown-linux-gnu
 # What the tests need of Debian beside Rust and Go: a linker, roots for the package registries, a linter,
-# and the databases that the gate's checks ask.
-PACKAGES := ca-certificates gcc libc6-dev postgresql redis-server shellcheck
+# the databases that the gate's checks ask, and a clock that can be made to jump.
+PACKAGES := ca-certificates faketime gcc libc6-dev postgresql redis-server shellcheck
 SCRIPTS := .ci/run $(wildcard certs/*.sh tests/*.sh tests/*/*.sh)
 
 .PHONY: help

@@ -107,11 +107,8 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("portcullis-gate: {error:#}");
-            let config = matches!(
-                error.downcast_ref(),
-                Some(RunError::Config(_) | RunError::Admin(_) | RunError::Busy { .. })
-            );
-            ExitCode::from(if config { BAD_CONFIGURATION } else { 1 })
+            let is_final = error.downcast_ref().is_some_and(RunError::is_final);
+            ExitCode::from(if is_final { BAD_CONFIGURATION } else { 1 })
         }
     }
 }

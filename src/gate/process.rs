@@ -46,6 +46,19 @@ pub enum RunError {
     Path(#[source] io::Error),
 }
 
+// === impl RunError ===
+
+impl RunError {
+    /// Whether trying again will not help, until somebody mends what the gate was given. A name
+    /// that cannot be resolved may be known a moment later.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Config(ConfigError::Resolve { .. }) | Self::Path(_) => false,
+            Self::Config(_) | Self::Admin(_) | Self::Busy { .. } => true,
+        }
+    }
+}
+
 /// The admin port serves probes, scrapes and a person now and then.
 const ADMIN_LIMITS: Limits = Limits {
     connections: 256,

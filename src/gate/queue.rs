@@ -369,6 +369,8 @@ impl Drop for Place<'_> {
 mod tests {
     use std::future::{pending, ready};
 
+    use proptest::prelude::*;
+    use tokio::{task::JoinSet, time::timeout};
     use tokio_test::{assert_pending, assert_ready, task};
 
     use super::*;
@@ -569,5 +571,94 @@ mod tests {
         set(&switch, &admission, ramp(1));
         drop(first);
         assert!(matches!(assert_ready!(second.poll()), Verdict::Pass(_)));
+    }
+
+    /// What may happen to a gate and to those who wait at it.
+    #[derive(Clone, Debug)]
+    enum Act {
+        Arrive { bytes: usize, works: u64 },
+        Leave(usize),
+        Set(usize),
+        Wait(u64),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            6 => (0..600usize, 0..500u64).prop_map(|(bytes, works)| Act::Arrive { bytes, works }),
+            2 => (0..40usize).prop_map(Act::Leave),
+            2 => (0..6usize).prop_map(Act::Set),
+            3 => (1..12_000u64).prop_map(Act::Wait),
+        ]
+    }
+
+    async fn request(
+        admission: Arc<Admission>,
+        bytes: usize,
+        works: u64,
+        left: oneshot::Receiver<()>,
+    ) {
+        let gone = async {
+            let _ = left.await;
+        };
+        let verdict = match admission.pass_at_once() {
+            Some(pass) => Verdict::Pass(pass),
+            None => admission.wait(bytes, gone).await,
+        };
+        if let Verdict::Pass(_pass) = verdict {
+            sleep(Duration::from_millis(works)).await; // at the app
+        }
+    }
+
+    async fn walk(acts: Vec<Act>) {
+        let (switch, admission) = admission();
+        let traffic = Arc::clone(&admission.traffic);
+        let passages = [
+            Passage::Hold,
+            Passage::Open,
+            ramp(1),
+            ramp(4),
+            Passage::Ramp {
+                limit: 2,
+                on_full: OnFull::Refuse,
+            },
+            Passage::Refuse(Reason::Closed),
+        ];
+        let (mut requests, mut clients) = (JoinSet::new(), Vec::new());
+        for act in acts {
+            match act {
+                Act::Arrive { bytes, works } => {
+                    let (client, left) = oneshot::channel();
+                    clients.push(Some(client));
+                    requests.spawn(request(Arc::clone(&admission), bytes, works, left));
+                    tokio::task::yield_now().await;
+                }
+                Act::Leave(client) => drop(clients.get_mut(client).and_then(Option::take)),
+                Act::Set(passage) => set(&switch, &admission, passages[passage]),
+                Act::Wait(millis) => sleep(Duration::from_millis(millis)).await,
+            }
+            assert!(traffic.held.value() <= 3, "more are held than may be");
+            assert!(traffic.held_bytes.value() <= 1000, "more bytes than may be");
+        }
+        let arrived = requests.len();
+        // Twice as long as anybody may be held, and then some for the app.
+        let ended = timeout(Duration::from_secs(21), requests.join_all()).await;
+        assert_eq!(ended.expect("somebody waits for ever").len(), arrived);
+        let left = (traffic.held.value(), traffic.held_bytes.value());
+        assert_eq!((left, traffic.ramp_slots.value()), ((0, 0), 0));
+        assert!(admission.line().waiters.is_empty(), "a place is left over");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_every_request_ends_once_and_leaves_nothing(
+            acts in prop::collection::vec(act(), 1..80),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            runtime.block_on(walk(acts));
+        }
     }
 }

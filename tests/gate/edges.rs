@@ -1,6 +1,10 @@
 //! States, addresses and limits that are met seldom.
 
-use std::time::Duration;
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use portcullis::gate::control::Request;
 use tokio::{
@@ -38,10 +42,7 @@ async fn sigterm_while_warming_ramping_and_reclosed_drains_and_ends_with_zero() 
         ),
     );
     reclosed.reaches("open").await;
-    unwell
-        .seen
-        .unwell
-        .store(true, std::sync::atomic::Ordering::SeqCst);
+    unwell.seen.unwell.store(true, Ordering::SeqCst);
     reclosed.reaches("reclosed").await;
     for (gate, state) in [
         (warming, "warming"),
@@ -125,24 +126,41 @@ async fn several_ports_open_together_once_the_last_of_them_accepts() {
 
 #[tokio::test]
 async fn an_app_is_found_on_whichever_address_of_its_pod_it_has() {
-    let app = App::start();
     let [listen, admin] = [(); 2].map(|()| free_port());
-    let document = format!(
-        r#"{{"listen": "127.0.0.1:{listen}", "admin": "127.0.0.1:{admin}",
-             "app": {{"hostFrom": {{"env": "POD_IPS"}}, "port": {}}}}}"#,
-        app.port
-    );
-    let pod = [("POD_IPS", "::1,127.0.0.1".to_owned())];
-    let gate = Gate::with_document((listen, admin), document.clone(), &pod);
-    gate.shows("ready", |status| status["ready"] == true).await;
-    assert_eq!(gate.get("/").await, Some(200));
+    let document = |port| {
+        format!(
+            r#"{{"listen": "127.0.0.1:{listen}", "admin": "127.0.0.1:{admin}",
+                 "app": {{"hostFrom": {{"env": "POD_IPS"}}, "port": {port}}},
+                 "checks": [{{"name": "ready", "http": {{}}}}],
+                 "warmup": {{"requests": [{{"path": "/"}}], "target": {{"p95": "10s"}}, "rate": 1000}}}}"#
+        )
+    };
+    for (app, pod) in [
+        ("127.0.0.1:0", "::1,127.0.0.1"),
+        ("[::1]:0", "127.0.0.1,::1"),
+        ("[::1]:0", "::1"),
+    ] {
+        let listener = TcpListener::bind(app).await;
+        let app = App::listening(listener.expect("loopback in both families"), Arc::default());
+        let pod = [("POD_IPS", pod.to_owned())];
+        let mut gate = Gate::with_document((listen, admin), document(app.port), &pod);
+        gate.reaches("open").await;
+        assert_eq!(gate.get("/").await, Some(200));
+        let identity = std::fs::read_to_string(gate.folder.path().join("open-for.json"));
+        assert!(
+            identity.is_ok_and(|text| text.contains("openFor")),
+            "the app is recognised"
+        );
+        gate.kill().await;
+    }
+    let (folder, document) = (tempfile::tempdir().unwrap(), document(1));
     for (given, problem) in [
         (None, "is not set"),
         (Some("here"), "holds something that is no IP address"),
     ] {
         let refused = Command::new(env!("CARGO_BIN_EXE_portcullis-gate"))
             .args(["run", "--state-dir"])
-            .arg(gate.folder.path())
+            .arg(folder.path())
             .env("PORTCULLIS_GATE_CONFIG", &document)
             .env_remove("POD_IPS")
             .envs(given.map(|given| ("POD_IPS", given)))
@@ -185,4 +203,54 @@ async fn a_gate_out_of_file_descriptors_waits_and_recovers() {
     // Pauses begin anew with each client that leaves: 27 and 37 were seen on a loaded machine. The bound is meant to tell
     // that from a loop without pauses; how often such a loop would log was not measured.
     assert!((1..1000).contains(&waits), "{waits} in {log}");
+}
+
+#[tokio::test]
+async fn a_jump_of_the_clock_changes_nothing() {
+    let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
+    let clock = folder.path().join("clock");
+    let set = |jump: &str| std::fs::write(&clock, jump).unwrap();
+    set("+0");
+    let envs = [
+        ("LD_PRELOAD", libfaketime()),
+        ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
+        ("FAKETIME_NO_CACHE", "1".to_owned()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ];
+    let gate = Gate::with_env(
+        app.port,
+        r#""checks": [{"name": "ready", "http": {}, "period": "50ms"}],
+           "ramp": {"when": "never"}, "drain": {"delay": "50ms"}"#,
+        &envs,
+    );
+    let opened = gate.reaches("open").await;
+    let year = |status: &serde_json::Value| status["at"].as_str().unwrap()[..4].to_owned();
+    for jump in ["+400d", "-400d"] {
+        set(jump);
+        let checked = app.seen.requests.load(Ordering::SeqCst);
+        let status = gate
+            .shows("checks that go on", |_| {
+                app.seen.requests.load(Ordering::SeqCst) > checked + 3
+            })
+            .await;
+        assert_ne!(year(&status), year(&opened), "the clock has jumped");
+        assert_eq!(status["state"], "open");
+        assert_eq!(status["since"], opened["since"]);
+        assert_eq!(gate.get("/").await, Some(200));
+        assert!(gate.admin("GET /").await.starts_with("HTTP/1.1 200"));
+    }
+    gate.terminate().await;
+    let (code, log) = gate.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+}
+
+/// Debian's, for whatever this machine is.
+fn libfaketime() -> String {
+    let folders = std::fs::read_dir("/usr/lib").unwrap();
+    let library = |folder: std::fs::DirEntry| folder.path().join("faketime/libfaketimeMT.so.1");
+    let mut found = folders
+        .map(|folder| library(folder.unwrap()))
+        .filter(|file| file.exists());
+    let found: Option<PathBuf> = found.next();
+    found.expect("the package faketime").display().to_string()
 }

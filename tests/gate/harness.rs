@@ -217,7 +217,12 @@ impl App {
         socket
             .bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
             .unwrap();
-        let listener = socket.listen(1024).unwrap();
+        Self::listening(socket.listen(1024).unwrap(), seen)
+    }
+
+    /// An app that accepts where this listener does.
+    pub fn listening(listener: TcpListener, seen: Arc<Seen>) -> Self {
+        let port = listener.local_addr().unwrap().port();
         let mut server = JoinSet::new();
         server.spawn(serve(listener, Arc::clone(&seen)));
         Self { port, seen, server }

@@ -1,10 +1,11 @@
 //! What a person or a kubelet is told.
 
-use std::{net::TcpListener, path::Path};
+use std::{net::TcpListener, path::Path, sync::atomic::Ordering, time::Duration};
 
 use portcullis::gate::metrics::{METRICS, PREFIX};
+use tokio::{task::JoinSet, time::Instant};
 
-use super::harness::{App, Gate, free_port, program, said};
+use super::harness::{App, Gate, PATIENCE, exchange, free_port, program, said};
 
 #[tokio::test]
 async fn probe_exits_with_the_answer_and_prints_the_reason() {
@@ -25,6 +26,34 @@ async fn probe_exits_with_the_answer_and_prints_the_reason() {
     assert_eq!(said(&open), "ready: open: all checks pass\n");
     assert!(gate.admin("GET /ready").await.starts_with("HTTP/1.1 200"));
     assert!(gate.admin("GET /live").await.ends_with("live\n"));
+}
+
+#[tokio::test]
+async fn probe_answers_in_time_while_the_gate_is_busy() {
+    const CLIENTS: usize = 50;
+    let app = App::start();
+    let gate = Gate::start(app.port, r#""ramp": {"when": "never"}"#);
+    gate.reaches("open").await;
+    let mut load = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let port = gate.listen;
+        load.spawn(async move { while exchange(port, "GET / HTTP/1.1").await.is_some() {} });
+    }
+    let quickest = async {
+        let mut quickest = PATIENCE;
+        for _ in 0..5 {
+            let began = Instant::now();
+            let probe = program(&["probe"], gate.folder.path()).await;
+            assert_eq!(probe.status.code(), Some(0), "{}", said(&probe));
+            quickest = quickest.min(began.elapsed());
+        }
+        quickest
+    }
+    .await;
+    // The kubelet gives a probe a second unless told otherwise.
+    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
+    assert_eq!(load.len(), CLIENTS, "the gate was busy");
+    assert!(app.seen.requests.load(Ordering::SeqCst) > 50);
 }
 
 #[tokio::test]
@@ -112,6 +141,19 @@ async fn bad_configuration_ends_with_64_and_names_the_field() {
         "portcullis-gate: no settings: give --config FILE, or the document itself in \
          PORTCULLIS_GATE_CONFIG\n"
     );
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_resolved_may_be_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gate.json");
+    let document =
+        r#"{"listen": "127.0.0.1:0", "app": "shop.invalid:8081", "admin": "127.0.0.1:0"}"#;
+    std::fs::write(&file, document).unwrap();
+    let run = program(&["run", "--config", file.to_str().unwrap()], folder.path()).await;
+    assert_eq!(run.status.code(), Some(1), "{}", said(&run));
+    let expected = "portcullis-gate: ports[0].app: \"shop.invalid\" cannot be resolved: ";
+    assert!(said(&run).starts_with(expected), "{}", said(&run));
 }
 
 #[tokio::test]

@@ -32,6 +32,14 @@ kubernetes() {
   wait "$kubernetes" || { cat target/kubernetes.log; return 1; }
 }
 
+# Played in short, it must come to its end and show what it claims: requests that fail, but not with the gate.
+demo_gate() {
+  cargo build --locked --bin portcullis-gate || return 1
+  cargo run --locked --quiet --example demo-gate -- 6 | tee target/demo-gate.log
+  [ "${PIPESTATUS[0]}" = 0 ] || return 1
+  awk '$1 == "failed" && $2 > 0 && $3 == 0 { shown = 1 } END { exit !shown }' target/demo-gate.log
+}
+
 # The longest step on a fresh machine, so it starts first; niced, as the compiler needs the cores too.
 nice -n 10 make --no-print-directory target/cluster kubernetes >target/kubernetes.log 2>&1 &
 kubernetes=$!
@@ -43,6 +51,7 @@ check "compile the tests" cargo test --locked --no-run
 check "Kubernetes $(sed -n 's/^.*k8s.io\/kubernetes v//p' tests/cluster/go.mod | head -1) from its Go modules" kubernetes
 check "the tests of tests/cluster" go test -C tests/cluster .
 check "tests" cargo_test
+check "the gate's demonstration" demo_gate
 
 printf '\n==> Summary\n'
 grep -E '^ +(Running|Doc-tests)|^test result:' target/test.log

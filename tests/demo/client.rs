@@ -18,9 +18,6 @@ use crate::app::PAGES;
 /// Requests a second.
 pub const RATE: u32 = 80;
 
-/// How long requests are sent.
-pub const SENDING: Duration = Duration::from_secs(12);
-
 /// When the client gives a request up.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -47,12 +44,12 @@ impl Sample {
     }
 }
 
-/// Sends, and waits for the last answer.
-pub async fn run(port: u16, seen: Arc<Mutex<Seen>>) {
+/// Sends for so many seconds, and waits for the last answer.
+pub async fn run(port: u16, seconds: u32, seen: Arc<Mutex<Seen>>) {
     let began = Instant::now();
     let mut ticks = interval_at(began, Duration::from_secs(1) / RATE);
     let mut requests = JoinSet::new();
-    for index in 0..RATE * u32::try_from(SENDING.as_secs()).unwrap() {
+    for index in 0..RATE * seconds {
         ticks.tick().await;
         let seen = Arc::clone(&seen);
         seen.lock().unwrap().sent += 1;

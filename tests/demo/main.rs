@@ -47,6 +47,9 @@ use crate::{
     view::{Moment, View},
 };
 
+/// How long requests are sent, unless the first argument says otherwise.
+const SECONDS: u32 = 12;
+
 /// When the app's port accepts.
 const APP_AFTER: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,10 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn play() -> anyhow::Result<()> {
+    let seconds = match env::args().nth(1) {
+        Some(seconds) => seconds.parse().context("seconds, a whole number")?,
+        None => SECONDS,
+    };
     let program = gate_program()?;
     let view = View::new();
     println!(
@@ -72,20 +79,24 @@ async fn play() -> anyhow::Result<()> {
          started after {} s, and\nwhich needs 200 ms of it for each of {} pages until that page is \
          in its cache.",
         client::RATE,
-        client::SENDING.as_secs(),
+        seconds,
         APP_AFTER.as_secs(),
         DATABASE_AFTER.as_secs(),
         app::PAGES,
     );
     view.legend();
-    let without = act(&view, "Without a gate", None).await?;
-    let with = act(&view, "With the gate", Some(&program)).await?;
+    let without = act(&view, ("Without a gate", seconds), None).await?;
+    let with = act(&view, ("With the gate", seconds), Some(&program)).await?;
     view.table(&without, &with);
     Ok(())
 }
 
 /// One of the two: everything new, so that they are alike.
-async fn act(view: &View, name: &str, gate: Option<&Path>) -> anyhow::Result<Seen> {
+async fn act(
+    view: &View,
+    (name, seconds): (&str, u32),
+    gate: Option<&Path>,
+) -> anyhow::Result<Seen> {
     let dormant = spawn_blocking(|| Dormant::new(&Certificates::new())).await?;
     let database = format!("postgres://app:hush@localhost:{}/shop", dormant.port);
     let app = free_port();
@@ -114,7 +125,7 @@ async fn act(view: &View, name: &str, gate: Option<&Path>) -> anyhow::Result<See
             ended.context("the app")?;
         }
         () = show(view, &seen, gate.map(|_| folder.path())) => {}
-        () = client::run(listen, Arc::clone(&seen)) => {}
+        () = client::run(listen, seconds, Arc::clone(&seen)) => {}
         never = start_late(dormant) => {
             never?;
         }

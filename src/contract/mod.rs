@@ -57,3 +57,15 @@ pub const GATE_TAKEOVER_ANNOTATION: &str = "portcullis.dev/gate-takeover";
 
 /// Environment variable of the gate's container: its settings, as JSON.
 pub const GATE_CONFIG_ENV: &str = "PORTCULLIS_GATE_CONFIG";
+
+/// Name of the gate's container.
+pub const GATE_CONTAINER: &str = "portcullis-gate";
+
+/// Name of the volume that holds the gate's control socket and what a restarted gate must know.
+pub const GATE_STATE_VOLUME: &str = "portcullis-gate-state";
+
+/// Environment variable of the gate's container: the folder that volume is mounted at.
+pub const GATE_STATE_DIR_ENV: &str = "PORTCULLIS_GATE_STATE_DIR";
+
+/// Environment variable of the gate's container: the pod's addresses, where the app listens.
+pub const POD_IPS_ENV: &str = "PORTCULLIS_POD_IPS";

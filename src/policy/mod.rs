@@ -34,8 +34,14 @@ pub mod conflict;
 /// The rules, one file a family.
 pub mod rules;
 
+/// One step of a JSON Patch.
+pub mod operation;
+
 /// Defaults for pods: what settings ask for, as a JSON Patch that only ever adds.
 pub mod patch;
+
+/// The traffic gate that pods ask for.
+pub mod gate;
 
 /// Fixes of several rules, merged into one piece of YAML for each place.
 pub(crate) mod paste;

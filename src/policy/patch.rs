@@ -10,6 +10,7 @@ use super::{
     conflict::conflicts,
     context::{Inquiry, Surroundings},
     facts::{Known, LimitRange, Query},
+    operation::Operation,
     quantity::Quantity,
     settings::{Patches, Settings},
     template::Site,
@@ -23,23 +24,6 @@ pub enum Patching {
     Ask(Vec<Query<'static>>),
     /// In the order in which they must be applied; none if there is nothing to add.
     Done(Vec<Operation>),
-}
-
-/// One `add` of a JSON Patch (RFC 6902). It never stands where the pod has a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
-    /// JSON pointer to what is added.
-    pub path: String,
-    /// What is added.
-    pub value: Value,
-}
-
-// === impl Operation ===
-
-impl Operation {
-    fn add(path: String, value: Value) -> Self {
-        Self { path, value }
-    }
 }
 
 /// What settings add to this pod. Nothing for any other kind.
@@ -70,7 +54,7 @@ pub fn patches(workload: &Workload<'_>, known: &dyn Known, settings: &Settings) 
         );
         if let Some(port) = readiness_port(workload, &settings.patches, *site) {
             let path = format!("{}/readinessProbe", pointer(*site));
-            operations.push(Operation::add(path, json!({"tcpSocket": {"port": port}})));
+            operations.push(add(path, json!({"tcpSocket": {"port": port}})));
         }
     }
     Patching::Done(operations)
@@ -204,15 +188,20 @@ fn add_amounts(
                 continue;
             };
             if !std::mem::replace(&mut has_resources, true) {
-                operations.push(Operation::add(resources.clone(), json!({})));
+                operations.push(add(resources.clone(), json!({})));
             }
             if !std::mem::replace(&mut has_side, true) {
-                operations.push(Operation::add(path.clone(), json!({})));
+                operations.push(add(path.clone(), json!({})));
             }
             let value = Value::String(quantity.to_string());
-            operations.push(Operation::add(format!("{path}/{resource}"), value));
+            operations.push(add(format!("{path}/{resource}"), value));
         }
     }
+}
+
+/// It never stands where the pod has a value.
+fn add(path: String, value: Value) -> Operation {
+    Operation::Add { path, value }
 }
 
 fn pointer(site: Site<'_, '_>) -> String {
@@ -271,16 +260,13 @@ mod tests {
     fn paths(facts: &Facts, object: &Value) -> Vec<String> {
         operations(facts, object)
             .into_iter()
-            .map(|operation| operation.path)
+            .map(|operation| operation.path().to_owned())
             .collect()
     }
 
     fn apply(object: &Value, operations: &[Operation]) -> Value {
-        let patch: Vec<_> = operations
-            .iter()
-            .map(|Operation { path, value }| json!({"op": "add", "path": path, "value": value}))
-            .collect();
-        let patch: json_patch::Patch = serde_json::from_value(Value::Array(patch)).unwrap();
+        let patch: json_patch::Patch =
+            serde_json::from_value(serde_json::to_value(operations).unwrap()).unwrap();
         let mut applied = object.clone();
         json_patch::patch(&mut applied, &patch).expect("applies");
         applied
@@ -541,7 +527,7 @@ mod tests {
         fn a_patch_applies_adds_only_and_leaves_nothing_for_a_second(pod in pods(), range in ranges()) {
             let facts = with_range(&range);
             let found = operations(&facts, &pod);
-            for Operation { path, .. } in &found {
+            for path in found.iter().map(Operation::path) {
                 prop_assert!(path.contains("/resources") || path.ends_with("/readinessProbe"), "{path}");
                 prop_assert!(path.starts_with("/spec/containers/") || path.starts_with("/spec/initContainers/"));
             }
@@ -563,8 +549,8 @@ mod tests {
             let facts = with_range(&range);
             let found = operations(&facts, &pod);
             let verdict = facts.judge(&apply(&pod, &found));
-            for Operation { path, .. } in &found {
-                prop_assert!(verdict.findings.iter().all(|finding| finding.path != *path), "{path}");
+            for path in found.iter().map(Operation::path) {
+                prop_assert!(verdict.findings.iter().all(|finding| finding.path != path), "{path}");
             }
         }
     }

@@ -11,14 +11,13 @@ use http::{
 };
 use http_body_util::Full;
 use serde::{Serialize, Serializer};
-use serde_json::Value;
 
 use super::{
     metrics::Rejection,
     review::{API_VERSION, KIND, NotAReview},
 };
 use crate::policy::{
-    patch::Operation,
+    operation::Operation,
     verdict::{Decision, Verdict},
     workload::Malformed,
 };
@@ -93,14 +92,6 @@ struct AdmissionResponse<'a> {
     warnings: &'a [String],
 }
 
-/// One operation of a JSON Patch (RFC 6902).
-#[derive(Serialize)]
-struct PatchOperation<'a> {
-    op: &'static str,
-    path: &'a str,
-    value: &'a Value,
-}
-
 /// `Status` (apimachinery `meta/v1`).
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -136,15 +127,7 @@ pub(super) fn allowed(uid: &str, decision: &str, warnings: &[String]) -> Answer 
 
 /// Let in, changed.
 pub(super) fn patched(uid: &str, operations: &[Operation]) -> Answer {
-    let patch: Vec<_> = operations
-        .iter()
-        .map(|Operation { path, value }| PatchOperation {
-            op: "add",
-            path,
-            value,
-        })
-        .collect();
-    let patch = serde_json::to_vec(&patch).expect("strings and JSON values are JSON");
+    let patch = serde_json::to_vec(operations).expect("strings and JSON values are JSON");
     review(AdmissionResponse {
         patch_type: Some("JSONPatch"),
         patch: Some(STANDARD.encode(patch)),

@@ -6,7 +6,7 @@ use serde_json::{Value, json, value::to_raw_value};
 
 use super::{facts::Source, object::Object};
 use crate::policy::{
-    patch::Operation,
+    operation::Operation,
     settings::Settings,
     workload::{KINDS, Workload},
 };
@@ -45,7 +45,7 @@ fn patched(object: Object<'_>, source: &Source, settings: &Settings) -> Value {
         "spec": template.get("spec"),
     });
     for operation in operations(&pod, &namespace, source, settings) {
-        add(template, operation);
+        operation.apply(template);
     }
     value
 }
@@ -62,15 +62,4 @@ fn operations(
     let pod = kind.and_then(|kind| Workload::read(kind, namespace, &json).ok().flatten());
     pod.map(|pod| source.patches(&pod, settings))
         .unwrap_or_default()
-}
-
-/// Sets a member whose parent is there, as operations come with parents first.
-fn add(template: &mut Value, operation: Operation) {
-    let Operation { path, value } = operation;
-    let Some((parent, key)) = path.rsplit_once('/') else {
-        return;
-    };
-    if let Some(Value::Object(members)) = template.pointer_mut(parent) {
-        members.insert(key.replace("~1", "/").replace("~0", "~"), value);
-    }
 }

@@ -7,6 +7,9 @@
 /// The file as it is written.
 mod raw;
 
+/// The traffic gate.
+mod gate;
+
 /// Patterns with `*` and `?`.
 mod glob;
 
@@ -18,6 +21,7 @@ use super::{
     rules::RuleId,
     workload::{KINDS, WorkloadKind},
 };
+pub use gate::{Gate, PullPolicy};
 pub use glob::Glob;
 
 /// Settings in force. Made from the file by validation, never changed afterwards.
@@ -27,6 +31,8 @@ pub struct Settings {
     pub enforce: Level,
     /// What is patched into pods of namespaces labelled `portcullis.dev/patch: enabled`.
     pub patches: Patches,
+    /// The traffic gate that pods may ask for.
+    pub gate: Gate,
     levels: [Level; RuleId::ALL.len()],
     required_env: Vec<RequiredEnv>,
     twins: Vec<[String; 2]>,
@@ -153,6 +159,7 @@ impl Default for Settings {
         Self {
             enforce: Level::Deny,
             patches: Patches::default(),
+            gate: Gate::default(),
             levels: RuleId::ALL.map(|id| id.rule().level),
             required_env: Vec::new(),
             twins: Vec::new(),
@@ -367,7 +374,7 @@ mod tests {
         let all = RuleId::ALL.map(RuleId::as_str).join(", ");
         insta::assert_snapshot!(refusals.join("\n").replace(&all, "(all rules)"), @r#"
 settings: must be a map of fields, not a list
-enforc: unknown field `enforc`, expected one of `enforce`, `rules`, `requiredEnv`, `twins`, `expectedSecrets`, `warnOnlyUsers`, `workloads`
+enforc: unknown field `enforc`, expected one of `enforce`, `rules`, `requiredEnv`, `twins`, `expectedSecrets`, `warnOnlyUsers`, `workloads`, `gate`
 enforce: invalid value: string "off", expected none, warn or deny
 enforce: invalid type: boolean `false`, expected none, warn or deny
 rules.memory-limt: no such rule; there are (all rules)

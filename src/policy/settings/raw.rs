@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 use serde_path_to_error::Segment;
 
-use super::{ExpectedSecret, Glob, Invalid, Patches, RequiredEnv, Settings};
+use super::{ExpectedSecret, Gate, Glob, Invalid, Patches, PullPolicy, RequiredEnv, Settings};
 use crate::policy::{
     finding::Level,
     quantity::Quantity,
@@ -35,6 +35,8 @@ pub(super) struct File {
     warn_only_users: Option<WarnOnlyUsers>,
     /// Further kinds with a pod template.
     workloads: Option<Vec<RawWorkload>>,
+    /// The traffic gate that pods may ask for.
+    gate: Option<RawGate>,
 }
 
 /// What is set for one rule.
@@ -102,6 +104,16 @@ struct RawWorkload {
     template: String,
 }
 
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(rename = "Gate")]
+struct RawGate {
+    /// Image of portcullis-gate. Default: what the server was started with.
+    image: Option<String>,
+    /// When it is pulled. Default: IfNotPresent.
+    image_pull_policy: Option<PullPolicy>,
+}
+
 /// Groups that hold everybody: in `warnOnlyUsers` they would switch every denial off.
 const EVERYBODY: [&str; 2] = ["system:authenticated", "system:serviceaccounts"];
 
@@ -153,6 +165,7 @@ impl File {
             expected_secrets,
             warn_only_users,
             workloads,
+            gate,
         } = self;
         let mut settings = Settings::default();
         settings.enforce = enforce.unwrap_or(settings.enforce);
@@ -173,6 +186,14 @@ impl File {
         settings.warn_only_groups =
             each(Some(groups), "/warnOnlyUsers/groups", validate_principal)?;
         settings.workloads = each(workloads, "/workloads", RawWorkload::validate)?;
+        let RawGate {
+            image,
+            image_pull_policy,
+        } = gate.unwrap_or_default();
+        settings.gate = Gate {
+            image,
+            pull_policy: image_pull_policy.unwrap_or_default(),
+        };
         Ok(settings)
     }
 }

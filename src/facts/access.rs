@@ -35,6 +35,9 @@ pub const LOOKUPS: &[Access] = &[
     Access::all("get", "", "configmaps"),
     Access::all("get", "", "serviceaccounts"),
     Access::all("list", "", "limitranges"),
+    Access::all("list", "", "services"),
+    Access::all("list", "networking.k8s.io", "networkpolicies"),
+    Access::all("list", "", "nodes"),
     Access::all("get", "", "replicationcontrollers"),
     Access::all("get", "apps", "deployments"),
     Access::all("get", "apps", "statefulsets"),
@@ -101,7 +104,7 @@ impl Access {
     }
 }
 
-/// The path of the API that answers `query`: `get` of one object, or `list` of a namespace's LimitRanges. `None` where
+/// The path of the API that answers `query`: `get` of one object, or `list` of a namespace's. `None` where
 /// no object can have that name, so that there is nothing to ask: a pod template may name anything, `../` included, and
 /// must not choose our path.
 pub(super) fn path(query: &Query<'_>) -> Option<String> {
@@ -115,6 +118,13 @@ pub(super) fn path(query: &Query<'_>) -> Option<String> {
             ("", "v1", namespace, "serviceaccounts", Some(name))
         }
         Query::LimitRanges { namespace } => ("", "v1", namespace, "limitranges", None),
+        Query::Services { namespace } => ("", "v1", namespace, "services", None),
+        Query::NetworkPolicies { namespace } => {
+            let group = "networking.k8s.io";
+            (group, "v1", namespace, "networkpolicies", None)
+        }
+        // The API server tells its own version at /version, to whoever asks.
+        Query::Versions => return Some("/api/v1/nodes".to_owned()),
         Query::Twin {
             namespace,
             kind,
@@ -178,6 +188,30 @@ mod tests {
         }
     }
 
+    /// A path that this right opens.
+    fn example(access: &Access) -> String {
+        let Access {
+            verb,
+            group,
+            resource,
+            scope: _,
+        } = access;
+        let api = if group.is_empty() {
+            "/api/v1".into()
+        } else {
+            format!("/apis/{group}/v1")
+        };
+        match (*verb, *resource) {
+            (_, "namespaces") => format!("{api}/namespaces/shop"),
+            (_, "nodes") => format!("{api}/nodes"),
+            ("list", _) => format!("{api}/namespaces/shop/{resource}"),
+            (_, "secrets" | "configmaps" | "serviceaccounts") => {
+                format!("{api}/namespaces/shop/{resource}/checkout")
+            }
+            _ => format!("{api}/namespaces/production/{resource}/shop"),
+        }
+    }
+
     #[test]
     fn every_lookup_is_a_row_of_the_table() {
         let core = [
@@ -196,6 +230,13 @@ mod tests {
             Query::LimitRanges {
                 namespace: "shop".into(),
             },
+            Query::Services {
+                namespace: "shop".into(),
+            },
+            Query::NetworkPolicies {
+                namespace: "shop".into(),
+            },
+            Query::Versions,
         ];
         let twins = KINDS
             .iter()
@@ -206,31 +247,7 @@ mod tests {
             .chain(twins)
             .map(|query| path(&query).unwrap())
             .collect();
-        let mut granted: Vec<_> = LOOKUPS
-            .iter()
-            .map(
-                |Access {
-                     verb,
-                     group,
-                     resource,
-                     ..
-                 }| {
-                    let api = if group.is_empty() {
-                        "/api/v1".into()
-                    } else {
-                        format!("/apis/{group}/v1")
-                    };
-                    match (*verb, *resource) {
-                        (_, "namespaces") => format!("{api}/namespaces/shop"),
-                        ("list", _) => format!("{api}/namespaces/shop/{resource}"),
-                        (_, "secrets" | "configmaps" | "serviceaccounts") => {
-                            format!("{api}/namespaces/shop/{resource}/checkout")
-                        }
-                        _ => format!("{api}/namespaces/production/{resource}/shop"),
-                    }
-                },
-            )
-            .collect();
+        let mut granted: Vec<_> = LOOKUPS.iter().map(example).collect();
         asked.sort();
         granted.sort();
         assert_eq!(asked, granted);

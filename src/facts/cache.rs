@@ -9,13 +9,19 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::policy::facts::{Answer, LimitRange, Namespace, Query, TwinEnv};
+use crate::policy::facts::{
+    Answer, Expression, IngressPort, LimitRange, Namespace, NetworkPolicy, PortRef, Query,
+    Selector, Service, ServicePort, TwinEnv, Versions,
+};
 
 /// How long an answer is believed. The API server's own LimitRanger believes its live lookups for 30 s
 /// (`plugin/pkg/admission/limitranger`); a third of that covers the burst of a release, which names the same objects
 /// over and over. What is newer than that can only let something through, never refuse it: a refusal is always
 /// confirmed live.
 pub(super) const LIFETIME: Duration = Duration::from_secs(10);
+
+/// How long the releases of a cluster are believed: they change by hand, and to find them out is to list every node.
+pub(super) const VERSIONS_LIFETIME: Duration = Duration::from_secs(300);
 
 /// All that is remembered, names and answers, in bytes: some 3,000 objects, more than a cluster names in ten seconds, and a
 /// tenth of the memory that the whole server may take.
@@ -77,7 +83,7 @@ impl Cache {
             mem::replace(&mut generations.old, young)
         });
         generations.young_bytes += bytes;
-        let until = now + LIFETIME;
+        let until = now + lifetime(&query);
         if generations
             .young
             .insert(query, Entry { answer, until })
@@ -90,11 +96,22 @@ impl Cache {
     }
 }
 
+fn lifetime(query: &Query<'_>) -> Duration {
+    if matches!(query, Query::Versions) {
+        VERSIONS_LIFETIME
+    } else {
+        LIFETIME
+    }
+}
+
 /// The text of a question.
 fn question_bytes(query: &Query<'_>) -> usize {
     match query {
         Query::Namespace { name } => name.len(),
-        Query::LimitRanges { namespace } => namespace.len(),
+        Query::LimitRanges { namespace }
+        | Query::Services { namespace }
+        | Query::NetworkPolicies { namespace } => namespace.len(),
+        Query::Versions => 0,
         Query::Secret { namespace, name }
         | Query::ConfigMap { namespace, name }
         | Query::ServiceAccount { namespace, name }
@@ -106,11 +123,6 @@ fn question_bytes(query: &Query<'_>) -> usize {
 
 /// The text of an answer, with the pointers that lead to it.
 fn answer_bytes(answer: &Answer) -> usize {
-    let text = |text: &str| text.len() + 2 * size_of::<usize>();
-    let names = |names: &[Box<str>]| names.iter().map(|name| text(name)).sum();
-    let map = |map: &BTreeMap<Box<str>, Box<str>>| -> usize {
-        map.iter().map(|(key, value)| text(key) + text(value)).sum()
-    };
     match answer {
         Answer::Missing | Answer::Unknown(_) => 0,
         Answer::Keys(keys) | Answer::ServiceAccount(keys) => names(keys),
@@ -134,6 +146,13 @@ fn answer_bytes(answer: &Answer) -> usize {
                 size_of::<LimitRange>() + name.len() + maps.into_iter().map(map).sum::<usize>()
             })
             .sum(),
+        Answer::Services(services) => services.iter().map(service_bytes).sum(),
+        Answer::NetworkPolicies(policies) => policies.iter().map(network_policy_bytes).sum(),
+        Answer::Versions(Versions {
+            server: _,
+            oldest_node: _,
+            architectures,
+        }) => architectures.iter().map(|name| text(name)).sum(),
         Answer::Twin(env) => env
             .iter()
             .map(
@@ -145,6 +164,78 @@ fn answer_bytes(answer: &Answer) -> usize {
             )
             .sum(),
     }
+}
+
+fn service_bytes(service: &Service) -> usize {
+    let Service {
+        name,
+        selector,
+        headless: _,
+        publish_not_ready: _,
+        ports,
+    } = service;
+    let port = |port: &ServicePort| {
+        let ServicePort {
+            name,
+            protocol,
+            port: _,
+            target,
+        } = port;
+        size_of::<ServicePort>() + name.len() + protocol.len() + port_bytes(Some(target))
+    };
+    size_of::<Service>() + name.len() + map(selector) + ports.iter().map(port).sum::<usize>()
+}
+
+fn network_policy_bytes(policy: &NetworkPolicy) -> usize {
+    let NetworkPolicy {
+        name,
+        pods: Selector {
+            labels,
+            expressions,
+        },
+        ingress,
+    } = policy;
+    let expression = |expression: &Expression| {
+        let Expression {
+            key,
+            operator,
+            values,
+        } = expression;
+        size_of::<Expression>() + key.len() + operator.len() + names(values)
+    };
+    let port = |port: &IngressPort| {
+        let IngressPort {
+            protocol,
+            port,
+            end: _,
+        } = port;
+        size_of::<IngressPort>() + protocol.len() + port_bytes(port.as_ref())
+    };
+    let rule = |rule: &Vec<IngressPort>| size_of_val(rule) + rule.iter().map(port).sum::<usize>();
+    size_of::<NetworkPolicy>()
+        + name.len()
+        + map(labels)
+        + expressions.iter().map(expression).sum::<usize>()
+        + ingress.iter().map(rule).sum::<usize>()
+}
+
+fn port_bytes(port: Option<&PortRef>) -> usize {
+    match port {
+        Some(PortRef::Name(name)) => name.len(),
+        Some(PortRef::Number(_)) | None => 0,
+    }
+}
+
+fn text(text: &str) -> usize {
+    text.len() + 2 * size_of::<usize>()
+}
+
+fn names(names: &[Box<str>]) -> usize {
+    names.iter().map(|name| text(name)).sum()
+}
+
+fn map(map: &BTreeMap<Box<str>, Box<str>>) -> usize {
+    map.iter().map(|(key, value)| text(key) + text(value)).sum()
 }
 
 #[cfg(test)]

@@ -38,12 +38,6 @@ struct Reference<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
-struct LimitRangeList<'a> {
-    items: List<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
 struct LimitRangeSpec<'a> {
     limits: List<LimitRangeItem<'a>>,
 }
@@ -88,17 +82,7 @@ pub(super) fn service_account(json: &str) -> serde_json::Result<Vec<Box<str>>> {
     Ok(names.map(Box::from).collect())
 }
 
-/// What the LimitRanges of a `LimitRangeList` ask for.
-pub(super) fn limit_ranges(json: &str) -> serde_json::Result<Vec<LimitRange>> {
-    let list: LimitRangeList<'_> = serde_json::from_str(json)?;
-    let mut ranges = Vec::new();
-    for item in list.items.items() {
-        ranges.extend(limit_range(item.get())?);
-    }
-    Ok(ranges)
-}
-
-/// What one LimitRange asks of containers and pods; its limits on claims and images are none of our business.
+/// What a LimitRange asks of containers and pods; its limits on claims and images are none of our business.
 pub(super) fn limit_range(json: &str) -> serde_json::Result<Vec<LimitRange>> {
     let Object { metadata, spec, .. } = serde_json::from_str(json)?;
     let name = metadata.name.as_deref().unwrap_or_default();
@@ -122,7 +106,7 @@ pub(super) fn limit_range(json: &str) -> serde_json::Result<Vec<LimitRange>> {
     Ok(of_pods.collect())
 }
 
-fn owned(map: &Map<'_, Scalar<'_>>) -> BTreeMap<Box<str>, Box<str>> {
+pub(super) fn owned(map: &Map<'_, Scalar<'_>>) -> BTreeMap<Box<str>, Box<str>> {
     map.iter()
         .map(|(key, value)| (key.into(), value.as_written().into()))
         .collect()

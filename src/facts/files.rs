@@ -7,9 +7,9 @@ use std::{
 
 use serde_json::{Value, value::RawValue};
 
-use super::decode;
+use super::{decode, network};
 use crate::policy::{
-    facts::{Answer, Known, LimitRange, Namespace, Query, Unknown},
+    facts::{Answer, Known, LimitRange, Namespace, NetworkPolicy, Query, Service, Unknown},
     workload::WorkloadKind,
 };
 
@@ -22,6 +22,8 @@ pub struct Files {
     /// By kind and name; more than one where namespaces hold the same name.
     named: HashMap<(Named, Box<str>), Vec<Place>>,
     limit_ranges: HashMap<Box<str>, Vec<LimitRange>>,
+    services: HashMap<Box<str>, Vec<Service>>,
+    network_policies: HashMap<Box<str>, Vec<NetworkPolicy>>,
     workloads: HashMap<(WorkloadKind, Box<str>, Box<str>), Arc<RawValue>>,
 }
 
@@ -45,6 +47,18 @@ struct Place {
 // === impl Files ===
 
 impl Files {
+    /// Objects of this kind can answer something; the workloads, which come by [`Self::add_workload`], aside.
+    pub fn takes(api_version: &str, kind: &str) -> bool {
+        match api_version {
+            "v1" => matches!(
+                kind,
+                "Secret" | "ConfigMap" | "ServiceAccount" | "Namespace" | "LimitRange" | "Service"
+            ),
+            network::POLICY_API => kind == "NetworkPolicy",
+            _ => false,
+        }
+    }
+
     /// An empty index. With `strict`, what is referred to and not among the documents is missing; otherwise unknown,
     /// since it may be in the cluster.
     pub fn new(strict: bool) -> Self {
@@ -63,11 +77,14 @@ impl Files {
         file: &Arc<str>,
     ) -> serde_json::Result<()> {
         let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
-        let (Some("v1"), Some(kind), Some(name)) =
+        let (Some(api), Some(kind), Some(name)) =
             (text("/apiVersion"), text("/kind"), text("/metadata/name"))
         else {
             return Ok(());
         };
+        if !Self::takes(api, kind) {
+            return Ok(());
+        }
         let (named, held) = match kind {
             "Secret" => (Named::Secret, keys(object)),
             "ConfigMap" => (Named::ConfigMap, keys(object)),
@@ -84,6 +101,18 @@ impl Files {
                 let ranges = decode::limit_range(&object.to_string())?;
                 let known = self.limit_ranges.entry(namespace.into());
                 known.or_default().extend(ranges);
+                return Ok(());
+            }
+            "Service" => {
+                let service = network::service(&object.to_string())?;
+                let known = self.services.entry(namespace.into()).or_default();
+                known.extend(service);
+                return Ok(());
+            }
+            "NetworkPolicy" => {
+                let policy = network::policy(&object.to_string())?;
+                let known = self.network_policies.entry(namespace.into());
+                known.or_default().extend(policy);
                 return Ok(());
             }
             _ => return Ok(()),
@@ -168,6 +197,15 @@ impl Known for Files {
                 kind,
                 name,
             } => self.twin(kind, namespace, name),
+            Query::Services { namespace } => {
+                let services = self.services.get(&**namespace);
+                Answer::Services(services.cloned().unwrap_or_default())
+            }
+            Query::NetworkPolicies { namespace } => {
+                let policies = self.network_policies.get(&**namespace);
+                Answer::NetworkPolicies(policies.cloned().unwrap_or_default())
+            }
+            Query::Versions => Answer::Unknown(Unknown::NotAsked),
         }))
     }
 }
@@ -320,6 +358,29 @@ mod tests {
             answer(&files, &unknown),
             Answer::Unknown(Unknown::NotAmongFiles)
         );
+    }
+
+    #[test]
+    fn services_and_network_policies_are_those_among_the_files() {
+        let service = object("Service", &json!({"spec": {"ports": [{"port": 80}]}}));
+        let external = object("Service", &json!({"spec": {"type": "ExternalName"}}));
+        let mut policy = object("NetworkPolicy", &json!({"spec": {}}));
+        policy["apiVersion"] = "networking.k8s.io/v1".into();
+        let files = index(
+            true,
+            &[("shop", service), ("shop", external), ("shop", policy)],
+        );
+        let services = |namespace: &'static str| {
+            let namespace = namespace.into();
+            answer(&files, &Query::Services { namespace })
+        };
+        assert!(matches!(services("shop"), Answer::Services(services) if services.len() == 1));
+        assert_eq!(services("other"), Answer::Services(Vec::new()));
+        let policies = Query::NetworkPolicies {
+            namespace: "shop".into(),
+        };
+        let policies = answer(&files, &policies);
+        assert!(matches!(policies, Answer::NetworkPolicies(policies) if policies.len() == 1));
     }
 
     #[test]

@@ -159,13 +159,8 @@ impl Facts {
         ))
         .await;
         for (query, answer, begun) in answers {
-            self.answers.insert(
-                query,
-                Gathered {
-                    answer,
-                    live: begun >= self.arrived,
-                },
-            );
+            let live = begun >= self.arrived || refuses_nothing(&query);
+            self.answers.insert(query, Gathered { answer, live });
         }
     }
 
@@ -195,17 +190,23 @@ impl Known for Facts {
         if self.closed {
             return Some(Arc::new(Answer::Unknown(Unknown::Deadline)));
         }
-        if self.confirming {
+        if self.confirming && !refuses_nothing(query) {
             return None;
         }
         let answer = self.core.cache.get(query, self.arrived)?;
-        self.remembered.set(true);
+        self.remembered
+            .set(self.remembered.get() || !refuses_nothing(query));
         self.core
             .metrics
             .lookups
             .count((query.into(), LookupOutcome::Cached));
         Some(answer)
     }
+}
+
+/// No refusal rests on the answer, which is dear to get: it need not be confirmed.
+fn refuses_nothing(query: &Query<'_>) -> bool {
+    matches!(query, Query::Versions)
 }
 
 impl fmt::Debug for Facts {
@@ -297,7 +298,10 @@ impl Core {
             | Answer::Keys(_)
             | Answer::ServiceAccount(_)
             | Answer::LimitRanges(_)
-            | Answer::Twin(_) => {
+            | Answer::Twin(_)
+            | Answer::Services(_)
+            | Answer::NetworkPolicies(_)
+            | Answer::Versions(_) => {
                 self.cache
                     .insert(query.clone(), Arc::clone(&answer), Instant::now());
             }
@@ -344,6 +348,9 @@ impl From<&Query<'_>> for Fact {
             Query::ServiceAccount { .. } => Self::ServiceAccount,
             Query::LimitRanges { .. } => Self::LimitRanges,
             Query::Twin { .. } => Self::Twin,
+            Query::Services { .. } => Self::Services,
+            Query::NetworkPolicies { .. } => Self::NetworkPolicies,
+            Query::Versions => Self::Versions,
         }
     }
 }
@@ -358,7 +365,10 @@ impl From<&Answer> for LookupOutcome {
             | Answer::Keys(_)
             | Answer::ServiceAccount(_)
             | Answer::LimitRanges(_)
-            | Answer::Twin(_) => Self::Found,
+            | Answer::Twin(_)
+            | Answer::Services(_)
+            | Answer::NetworkPolicies(_)
+            | Answer::Versions(_) => Self::Found,
         }
     }
 }
@@ -369,7 +379,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::facts::testing::{Api, Reply};
+    use crate::{
+        facts::testing::{Api, Reply},
+        policy::facts::{Release, Versions},
+    };
 
     const CHECKOUT: &str = "/api/v1/namespaces/shop/secrets/checkout";
 
@@ -654,6 +667,93 @@ mod tests {
         permits.add_permits(2);
         tokio::join!(early, both);
         assert_eq!(api.asked().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_page_by_page_to_its_end() {
+        let service =
+            |name| json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}}});
+        let api = Api::start(move |path| {
+            let (next, name) = match path {
+                "/api/v1/namespaces/shop/services?limit=250" => ("bmV4dA", "cart"),
+                "/api/v1/namespaces/shop/services?limit=250&continue=bmV4dA" => ("", "checkout"),
+                other => panic!("asked for {other}"),
+            };
+            Reply::Object(json!({"metadata": {"continue": next}, "items": [service(name)]}))
+        })
+        .await;
+        let query = Query::Services {
+            namespace: "shop".into(),
+        };
+        let Answer::Services(services) = one(&api.live(&Arc::default()), query).await else {
+            panic!("Services were expected");
+        };
+        let names: Vec<_> = services.iter().map(|service| &*service.name).collect();
+        assert_eq!(names, ["cart", "checkout"]);
+    }
+
+    #[tokio::test]
+    async fn a_list_without_end_is_given_up_and_a_strange_token_is_not_followed() {
+        for (token, said) in [
+            ("bmV4dA", "not read: there are more than 5000"),
+            ("../secrets", "not the object"),
+        ] {
+            let page = json!({"metadata": {"continue": token}, "items": []});
+            let api = Api::start(move |_| Reply::Object(page.clone())).await;
+            let query = Query::NetworkPolicies {
+                namespace: "shop".into(),
+            };
+            let words = refusal(&one(&api.live(&Arc::default()), query).await);
+            assert!(words.contains(said), "{words}");
+            assert!(api.asked().len() <= 20, "{:?}", api.asked());
+        }
+    }
+
+    /// An API server of 1.34 with a page for each of these kubelets.
+    async fn nodes(kubelets: [&'static str; 2]) -> Api {
+        Api::start(move |path| {
+            let (next, kubelet, architecture) = match path {
+                "/version" => return Reply::Object(json!({"gitVersion": "v1.34.4"})),
+                "/api/v1/nodes?limit=250" => ("bmV4dA", kubelets[0], "amd64"),
+                "/api/v1/nodes?limit=250&continue=bmV4dA" => ("", kubelets[1], "arm64"),
+                other => panic!("asked for {other}"),
+            };
+            let labels = json!({"kubernetes.io/arch": architecture});
+            Reply::Object(json!({
+                "metadata": {"continue": next},
+                "columnDefinitions": [{"name": "Name"}, {"name": "Version"}],
+                "rows": [{"cells": ["worker", kubelet], "object": {"metadata": {"labels": labels}}}],
+            }))
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn the_oldest_node_is_looked_for_among_all() {
+        let api = nodes(["v1.34.1", "v1.32.9"]).await;
+        let versions = one(&api.live(&Arc::default()), Query::Versions).await;
+        let expected = Versions {
+            server: Release::new(1, 34),
+            oldest_node: Some(Release::new(1, 32)),
+            architectures: ["amd64", "arm64"].map(Box::from).into(),
+        };
+        assert_eq!(versions, Answer::Versions(expected));
+
+        let api = nodes(["v1.34.1", "who knows"]).await;
+        let words = refusal(&one(&api.live(&Arc::default()), Query::Versions).await);
+        assert!(words.contains("not the object"), "{words}");
+    }
+
+    #[tokio::test]
+    async fn releases_are_not_asked_again_to_confirm_a_refusal() {
+        let api = nodes(["v1.34.1", "v1.34.1"]).await;
+        let live = api.live(&Arc::default());
+        one(&live, Query::Versions).await;
+        let mut facts = facts(&live);
+        assert!(facts.get(&Query::Versions).is_some());
+        assert!(!facts.confirm(), "nothing is refused for a release");
+        assert!(facts.get(&Query::Versions).is_some());
+        assert_eq!(api.asked().len(), 3, "the version and two pages");
     }
 
     #[tokio::test]

@@ -15,6 +15,12 @@ mod keys;
 /// What an API server's objects say, as answers.
 mod decode;
 
+/// What its Services and NetworkPolicies say.
+mod network;
+
+/// Lists, page by page.
+mod page;
+
 /// Positive answers, remembered for a short time.
 mod cache;
 

@@ -1,20 +1,30 @@
 //! One question to the API server: the request, and what its answer means.
 
-use http::{Request, StatusCode};
+use std::collections::BTreeSet;
+
+use http::{Request, StatusCode, header::ACCEPT};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use kube::{Client, client::Body};
 use serde::Deserialize;
 
-use super::{access, decode, keys::Keys};
+use super::{
+    access, decode,
+    keys::Keys,
+    network,
+    page::{AS_TABLE, MAX_PAGES, NodePage, PAGE, Page},
+};
 use crate::policy::{
-    facts::{Answer, Query, Unknown},
+    facts::{Answer, Query, Unknown, Versions},
     template::Text,
 };
 
 /// No object that an API server serves is larger: etcd takes requests of 1.5 MiB (`--max-request-bytes`), JSON of the
 /// same object can be larger, and the API server itself takes no body above 3 MiB
-/// (`MaxRequestBodyBytes`). A list of LimitRanges stays far below.
+/// (`MaxRequestBodyBytes`). A page of a list stays below.
 const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// What objects and lists are asked for as.
+const JSON: &str = "application/json";
 
 /// Of a refusal only the message is read, and it is short.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -31,6 +41,13 @@ struct Status<'a> {
     message: Option<Text<'a>>,
 }
 
+/// The answer of `/version`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServerVersion {
+    git_version: String,
+}
+
 /// An answer that can't be understood.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
@@ -42,24 +59,67 @@ enum Unreadable {
     Content,
 }
 
-/// Asks once. Everything but the object itself and a clear "not found" is [`Answer::Unknown`].
+/// Asks once, or page by page. Everything but what was asked for and a clear "not found" is [`Answer::Unknown`].
 pub(super) async fn answer(client: &Client, query: &Query<'_>) -> Answer {
     let Some(path) = access::path(query) else {
         return Answer::Missing;
     };
+    found(client, query, &path)
+        .await
+        .unwrap_or_else(|answer| answer)
+}
+
+/// What there is; `Err` with the answer where there is nothing, or nothing to be had.
+async fn found(client: &Client, query: &Query<'_>, path: &str) -> Result<Answer, Answer> {
+    match query {
+        Query::Secret { .. } | Query::ConfigMap { .. } => {
+            let body = get(client, path, JSON).await?;
+            Ok(keys(body).await.map(Answer::Keys)?)
+        }
+        Query::Namespace { .. } => {
+            let object = object(client, path).await?;
+            Ok(Answer::Namespace(read(decode::namespace(&object))?))
+        }
+        Query::ServiceAccount { .. } => {
+            let object = object(client, path).await?;
+            let pulled = read(decode::service_account(&object))?;
+            Ok(Answer::ServiceAccount(pulled))
+        }
+        Query::Twin {
+            namespace, kind, ..
+        } => {
+            let object = object(client, path).await?;
+            let twin = decode::twin(kind, namespace, read(serde_json::from_str(&object))?);
+            Ok(twin.map(Answer::Twin).ok_or(Unreadable::Content)?)
+        }
+        Query::LimitRanges { .. } => {
+            let ranges = list(client, path, decode::limit_range).await?;
+            Ok(Answer::LimitRanges(ranges))
+        }
+        Query::Services { .. } => {
+            let services = list(client, path, network::service).await?;
+            Ok(Answer::Services(services))
+        }
+        Query::NetworkPolicies { .. } => {
+            let policies = list(client, path, network::policy).await?;
+            Ok(Answer::NetworkPolicies(policies))
+        }
+        Query::Versions => versions(client, path).await.map(Answer::Versions),
+    }
+}
+
+/// One request. `Err` unless the API server answers with what was asked for.
+async fn get(client: &Client, path: &str, accept: &'static str) -> Result<Body, Answer> {
     let request = Request::get(path)
+        .header(ACCEPT, accept)
         .body(Body::empty())
         .expect("a path of letters, digits, dots and dashes");
-    let response = match client.send(request).await {
-        Ok(response) => response,
-        Err(error) => return unknown(&format!("no answer: {}", innermost(&error))),
-    };
+    let response = (client.send(request).await)
+        .map_err(|error| unknown(&format!("no answer: {}", innermost(&error))))?;
     let status = response.status();
     let body = response.into_body();
     if status == StatusCode::OK {
-        return found(query, body)
-            .await
-            .unwrap_or_else(|error| unknown(&error.to_string()));
+        return Ok(body);
     }
     let refusal = whole(body, MAX_REFUSAL).await.unwrap_or_default();
     let Status {
@@ -69,34 +129,91 @@ pub(super) async fn answer(client: &Client, query: &Query<'_>) -> Answer {
     } = serde_json::from_str(&refusal).unwrap_or_default();
     let says = |field: &Option<Text<'_>>, word| field.as_deref() == Some(word);
     if status == StatusCode::NOT_FOUND && says(&kind, "Status") && says(&reason, "NotFound") {
-        return Answer::Missing;
+        return Err(Answer::Missing);
     }
-    match message.as_deref() {
+    Err(match message.as_deref() {
         Some(message) => unknown(&format!("{status}: {message}")),
         None => unknown(&status.to_string()),
+    })
+}
+
+async fn object(client: &Client, path: &str) -> Result<String, Answer> {
+    let body = get(client, path, JSON).await?;
+    Ok(whole(body, MAX_BODY).await?)
+}
+
+/// What `read` makes of every object of a list.
+async fn list<T, I: IntoIterator<Item = T>>(
+    client: &Client,
+    path: &str,
+    read_one: impl Fn(&str) -> serde_json::Result<I>,
+) -> Result<Vec<T>, Answer> {
+    let mut items = Vec::new();
+    let mut next = first_page(path);
+    for _ in 0..MAX_PAGES {
+        let json = object(client, &next).await?;
+        let page = read(Page::read(&json))?;
+        for item in page.items() {
+            items.extend(read(read_one(item))?);
+        }
+        match page.next() {
+            Some(token) => next = next_page(path, token)?,
+            None => return Ok(items),
+        }
+    }
+    Err(too_many())
+}
+
+/// The releases of the API server and of all nodes.
+async fn versions(client: &Client, path: &str) -> Result<Versions, Answer> {
+    let version = object(client, "/version").await?;
+    let ServerVersion { git_version } = read(serde_json::from_str(&version))?;
+    let server = git_version.parse().map_err(|_| Unreadable::Content)?;
+    let mut versions = Versions {
+        server,
+        oldest_node: None,
+        architectures: BTreeSet::new(),
+    };
+    let mut next = first_page(path);
+    for _ in 0..MAX_PAGES {
+        let table = whole(get(client, &next, AS_TABLE).await?, MAX_BODY).await?;
+        let page = read(NodePage::read(&table))?;
+        for node in page.nodes().ok_or(Unreadable::Content)? {
+            let oldest = versions.oldest_node.unwrap_or(node.kubelet);
+            versions.oldest_node = Some(oldest.min(node.kubelet));
+            versions.architectures.extend(node.architecture);
+        }
+        match page.next() {
+            Some(token) => next = next_page(path, token)?,
+            None => return Ok(versions),
+        }
+    }
+    Err(too_many())
+}
+
+fn first_page(path: &str) -> String {
+    format!("{path}?limit={PAGE}")
+}
+
+/// The path of the page that `token` stands for: base64 as URLs have it
+/// (apiserver `pkg/storage/continue.go`, `EncodeContinue`).
+fn next_page(path: &str, token: &str) -> Result<String, Unreadable> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte);
+    if token.bytes().all(plain) {
+        Ok(format!("{}&continue={token}", first_page(path)))
+    } else {
+        Err(Unreadable::Content)
     }
 }
 
-async fn found(query: &Query<'_>, body: Body) -> Result<Answer, Unreadable> {
-    match query {
-        Query::Secret { .. } | Query::ConfigMap { .. } => keys(body).await.map(Answer::Keys),
-        Query::Namespace { .. } => Ok(Answer::Namespace(decode::namespace(
-            &whole(body, MAX_BODY).await?,
-        )?)),
-        Query::ServiceAccount { .. } => Ok(Answer::ServiceAccount(decode::service_account(
-            &whole(body, MAX_BODY).await?,
-        )?)),
-        Query::LimitRanges { .. } => Ok(Answer::LimitRanges(decode::limit_ranges(
-            &whole(body, MAX_BODY).await?,
-        )?)),
-        Query::Twin {
-            namespace, kind, ..
-        } => {
-            let object = whole(body, MAX_BODY).await?;
-            let twin = decode::twin(kind, namespace, serde_json::from_str(&object)?);
-            twin.map(Answer::Twin).ok_or(Unreadable::Content)
-        }
-    }
+fn too_many() -> Answer {
+    let most = usize::try_from(PAGE).unwrap_or_default() * MAX_PAGES;
+    unknown(&format!("not read: there are more than {most}"))
+}
+
+/// What was read, or the answer that says it could not be.
+fn read<T>(read: serde_json::Result<T>) -> Result<T, Unreadable> {
+    read.map_err(|_| Unreadable::Content)
 }
 
 /// The key names, read while the bytes pass.
@@ -146,8 +263,8 @@ impl Unreadable {
     }
 }
 
-impl From<serde_json::Error> for Unreadable {
-    fn from(_: serde_json::Error) -> Self {
-        Self::Content
+impl From<Unreadable> for Answer {
+    fn from(error: Unreadable) -> Self {
+        unknown(&error.to_string())
     }
 }

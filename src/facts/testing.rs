@@ -75,7 +75,8 @@ impl Api {
                 let (seen, reply) = (Arc::clone(&counted), Arc::clone(&reply));
                 connections.spawn(async move {
                     let service = service_fn(move |request: Request<Incoming>| {
-                        let path = request.uri().path().to_owned();
+                        let asked = request.uri().path_and_query();
+                        let path = asked.map_or_else(String::new, ToString::to_string);
                         answer(reply(&path), path, Arc::clone(&seen))
                     });
                     // An error is the client's, who has left.
@@ -92,9 +93,10 @@ impl Api {
         }
     }
 
-    /// Serves these objects by their paths; everything else is not found.
+    /// Serves these objects by their paths, whatever the query; everything else is not found.
     pub(crate) async fn of(objects: Vec<(&'static str, Value)>) -> Self {
         Self::start(move |path| {
+            let path = path.split('?').next().unwrap_or_default();
             let found = objects.iter().find(|(known, _)| *known == path);
             found.map_or(Reply::Status(404, "NotFound"), |(_, object)| {
                 Reply::Object(object.clone())
@@ -108,7 +110,7 @@ impl Api {
         Live::connect(kube::Config::new(uri), Arc::clone(metrics)).unwrap()
     }
 
-    /// The paths that were asked for, in order.
+    /// The paths that were asked for, in order, with their queries.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.seen.paths.lock().unwrap().clone()
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{
     Judgement, Request,
-    facts::{Answer, Known, LimitRange, Namespace, Query},
+    facts::{Answer, Known, LimitRange, Namespace, Query, Unknown},
     finding::Finding,
     judge,
     settings::Settings,
@@ -184,6 +184,9 @@ impl Known for Facts {
         let empty = match query {
             Query::Namespace { .. } => Answer::Namespace(Namespace::default()),
             Query::LimitRanges { .. } => Answer::LimitRanges(Vec::new()),
+            Query::Services { .. } => Answer::Services(Vec::new()),
+            Query::NetworkPolicies { .. } => Answer::NetworkPolicies(Vec::new()),
+            Query::Versions => Answer::Unknown(Unknown::NotAsked),
             Query::Secret { .. }
             | Query::ConfigMap { .. }
             | Query::ServiceAccount { .. }

@@ -52,9 +52,11 @@ fn namespaces_are_as_kubectl_has_them() {
     assert_eq!(named(&["-n", "team"]), "team");
     let said = fed(&["check", "-n", "team", "-"], GOOD.as_bytes());
     assert_eq!(said.status, 2);
+    let refused = "the object's namespace is \"shop\" and -n says \"team\": kubectl refuses that";
     assert_eq!(
         said.err,
-        "stdin:6:3: the object's namespace is \"shop\" and -n says \"team\": kubectl refuses that\n"
+        format!("stdin:6:3: {refused}\nstdin:27:3: {refused}\n"),
+        "the Deployment, and the Service that leads to it"
     );
     assert_eq!(
         fed(&["check", "-n", "shop", "-"], GOOD.as_bytes()).status,

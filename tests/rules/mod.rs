@@ -11,7 +11,7 @@ use std::{collections::HashMap, sync::Arc};
 use portcullis::{
     policy::{
         Judgement, Request,
-        facts::{Answer, Known, LimitRange, Namespace, Query},
+        facts::{Answer, Known, LimitRange, Namespace, Query, Unknown},
         finding::Finding,
         judge,
         settings::Settings,
@@ -128,6 +128,9 @@ impl Known for World {
         let nothing = match query {
             Query::Namespace { .. } => Answer::Namespace(Namespace::default()),
             Query::LimitRanges { .. } => Answer::LimitRanges(Vec::new()),
+            Query::Services { .. } => Answer::Services(Vec::new()),
+            Query::NetworkPolicies { .. } => Answer::NetworkPolicies(Vec::new()),
+            Query::Versions => Answer::Unknown(Unknown::NotAsked),
             Query::Secret { .. }
             | Query::ConfigMap { .. }
             | Query::ServiceAccount { .. }

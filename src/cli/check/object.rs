@@ -17,15 +17,6 @@ use crate::{
     yaml::{self, Document, Places, Position},
 };
 
-/// Kinds that tell the judge something about others.
-const FACTS: [&str; 5] = [
-    "ConfigMap",
-    "LimitRange",
-    "Namespace",
-    "Secret",
-    "ServiceAccount",
-];
-
 /// How objects come by their namespace.
 #[derive(Debug)]
 pub(super) struct Namespaces {
@@ -161,7 +152,7 @@ impl<'s> Reader<'s> {
             .settings
             .kinds()
             .find(|row| row.group == group && row.version == version && row.kind == *kind);
-        let is_fact = api_version == "v1" && FACTS.contains(&kind.as_str());
+        let is_fact = Files::takes(api_version, kind);
         if judged.is_none() {
             contents.skipped += 1;
             if !is_fact && !self.keep {

@@ -127,7 +127,10 @@ fn pull_secret(context: &mut Context<'_>, name: &str, whose: &str, path: impl Fn
         | Answer::Namespace(_)
         | Answer::ServiceAccount(_)
         | Answer::LimitRanges(_)
-        | Answer::Twin(_) => return,
+        | Answer::Twin(_)
+        | Answer::Services(_)
+        | Answer::NetworkPolicies(_)
+        | Answer::Versions(_) => return,
     };
     context.report(Finding {
         rule: RuleId::PullSecretReference,
@@ -174,7 +177,10 @@ fn service_account(context: &mut Context<'_>) {
         | Answer::Namespace(_)
         | Answer::Keys(_)
         | Answer::LimitRanges(_)
-        | Answer::Twin(_) => return,
+        | Answer::Twin(_)
+        | Answer::Services(_)
+        | Answer::NetworkPolicies(_)
+        | Answer::Versions(_) => return,
     };
     context.report(Finding {
         rule: RuleId::ServiceAccountReference,

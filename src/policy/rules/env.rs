@@ -238,7 +238,10 @@ fn held(context: &mut Context<'_>, object: Object, name: &str, key: &str) -> Hel
         | Answer::Namespace(_)
         | Answer::ServiceAccount(_)
         | Answer::LimitRanges(_)
-        | Answer::Twin(_) => Held::No,
+        | Answer::Twin(_)
+        | Answer::Services(_)
+        | Answer::NetworkPolicies(_)
+        | Answer::Versions(_) => Held::No,
     }
 }
 

@@ -123,6 +123,12 @@ label! {
         LimitRanges = "limitranges",
         /// The same workload in a twin namespace.
         Twin = "twin",
+        /// Services of a namespace.
+        Services = "services",
+        /// NetworkPolicies of a namespace.
+        NetworkPolicies = "networkpolicies",
+        /// The releases of the API server and of the nodes.
+        Versions = "versions",
     }
 }
 

@@ -1,5 +1,9 @@
 //! What may be asked of the cluster, as data.
 
+mod network;
+
+mod release;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
@@ -8,6 +12,10 @@ use std::{
     sync::Arc,
 };
 
+pub use self::{
+    network::{Expression, IngressPort, NetworkPolicy, PortRef, Selector, Service, ServicePort},
+    release::{NotARelease, Release, Versions},
+};
 use super::{
     finding::Level,
     template::{EnvSource, KeySelector, Site, Template, Text},
@@ -66,6 +74,18 @@ pub enum Query<'a> {
         /// Name, the same as that of the judged workload.
         name: Cow<'a, str>,
     },
+    /// The Services of a namespace.
+    Services {
+        /// The namespace.
+        namespace: Cow<'a, str>,
+    },
+    /// The NetworkPolicies of a namespace that say who may come in.
+    NetworkPolicies {
+        /// The namespace.
+        namespace: Cow<'a, str>,
+    },
+    /// The releases of the API server and of the nodes.
+    Versions,
 }
 
 /// An answer to a [`Query`].
@@ -85,6 +105,12 @@ pub enum Answer {
     LimitRanges(Vec<LimitRange>),
     /// To [`Query::Twin`].
     Twin(Vec<TwinEnv>),
+    /// To [`Query::Services`].
+    Services(Vec<Service>),
+    /// To [`Query::NetworkPolicies`].
+    NetworkPolicies(Vec<NetworkPolicy>),
+    /// To [`Query::Versions`].
+    Versions(Versions),
 }
 
 /// Why something could not be found out.
@@ -184,6 +210,13 @@ impl Query<'_> {
                 kind: Cow::Owned(kind.into_owned()),
                 name: own(name),
             },
+            Query::Services { namespace } => Query::Services {
+                namespace: own(namespace),
+            },
+            Query::NetworkPolicies { namespace } => Query::NetworkPolicies {
+                namespace: own(namespace),
+            },
+            Query::Versions => Query::Versions,
         }
     }
 }

@@ -11,7 +11,7 @@ TARGET ?= $(shell uname -m)-unknown-linux-gnu
 # What the tests need of Debian beside Rust and Go: a linker, roots for the package registries, a linter,
 # the databases that the gate's checks ask, and a clock that can be made to jump.
 PACKAGES := ca-certificates faketime gcc libc6-dev postgresql redis-server shellcheck
-SCRIPTS := .ci/run $(wildcard certs/*.sh tests/*.sh tests/*/*.sh)
+SCRIPTS := .ci/run $(wildcard certs/*.sh tests/*.sh tests/*/*.sh tests/*/*/*.sh)
 
 .PHONY: help
 help: ## List the tasks
@@ -36,7 +36,7 @@ lint: packages ## Look for faults of form: rustfmt, clippy, gofmt, go vet, shell
 	cargo fmt --check || failed=1; \
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings || failed=1; \
 	unformatted=$$(gofmt -l tests/cluster); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; failed=1; }; \
-	go vet -C tests/cluster . || failed=1; \
+	go vet -C tests/cluster . ./node/... || failed=1; \
 	shellcheck --severity=warning $(SCRIPTS) || failed=1; \
 	exit $$failed
 

@@ -49,7 +49,7 @@ check "lint" make --no-print-directory lint
 check "the gate's dependencies" make --no-print-directory deps
 check "compile the tests" cargo test --locked --no-run
 check "Kubernetes $(sed -n 's/^.*k8s.io\/kubernetes v//p' tests/cluster/go.mod | head -1) from its Go modules" kubernetes
-check "the tests of tests/cluster" go test -C tests/cluster .
+check "the tests of tests/cluster" go test -C tests/cluster . ./node/...
 check "tests" cargo_test
 check "the gate's demonstration" demo_gate
 

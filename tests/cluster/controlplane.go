@@ -217,14 +217,18 @@ func (plane *controlPlane) log(name string) string {
 // explain makes an error of a component's end, with the last lines that it wrote.
 func (plane *controlPlane) explain(name string, err error) error {
 	content, _ := os.ReadFile(plane.log(name))
-	const told = 15
-	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
-	lines = lines[max(0, len(lines)-told):]
-	ended := fmt.Errorf("%s ended by itself (%v); its last lines:\n%s", name, err, strings.Join(lines, "\n"))
+	ended := fmt.Errorf("%s ended by itself (%v); its last lines:\n%s", name, err, lastLines(content))
 	if bytes.Contains(content, []byte(errPortTaken.Error())) {
 		return fmt.Errorf("%w: %w", errPortTaken, ended)
 	}
 	return ended
+}
+
+// lastLines are those that say why a program failed, most of the time.
+func lastLines(output []byte) string {
+	const told = 15
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	return strings.Join(lines[max(0, len(lines)-told):], "\n")
 }
 
 func (plane *controlPlane) client() (*http.Client, error) {

@@ -30,13 +30,31 @@ const usage = `usage:
   cluster tie -- COMMAND ...              run COMMAND and end it when standard input ends, so that it
                                           does not outlive whoever holds the other end
 
+  cluster kind up [-name NAME] [-nodes N] start a whole cluster in containers, with kind, unless it is up, and
+                                          print what a shell needs to use it: eval "$(cluster kind up)"
+  cluster kind load [-name NAME] ARCHIVE...
+                                          give its nodes the images of archives, as docker save writes them
+  cluster kind run [-name NAME] [-nodes N] [-keep] -- COMMAND ...
+                                          start the cluster unless it is up, run COMMAND with KUBECONFIG set and
+                                          kubectl and docker in PATH, stop the cluster if it was started (not with -keep)
+  cluster kind down [-name NAME]          stop the cluster, and take away all that it needed
+  cluster kind build                      make ready what takes long, as far as this machine will need it
+
+kind uses the Docker engine there is, or else starts one of its own (as root), and takes kind's usual node
+image where it can be pulled, or else builds one of Debian's packages and Go modules (as root). Exit status 69
+says that neither can be had here.
+
 Programs found in the folder KUBEBUILDER_ASSETS are used as they are. The rest are built once and
 kept in ${XDG_CACHE_HOME:-~/.cache}/portcullis.
 `
 
+var errUsage = errors.New("bad usage")
+
 const (
 	// Bad usage, as in sysexits.h.
 	exitUsage = 64
+	// This machine, or who runs us on it, cannot have a kind cluster.
+	exitUnavailable = 69
 	// How long a command may take to end after a SIGTERM.
 	gracePeriod = 10 * time.Second
 )
@@ -62,6 +80,8 @@ func main() {
 		err = run(os.Args[2:])
 	case "tie":
 		err = tie(os.Args[2:])
+	case "kind":
+		err = kindCommand(os.Args[2:])
 	case "help", "-h", "--help":
 		fmt.Print(usage)
 	default:
@@ -70,6 +90,12 @@ func main() {
 	}
 	var exit *exec.ExitError
 	switch {
+	case errors.Is(err, errUsage):
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(exitUsage)
+	case errors.Is(err, errUnavailable):
+		fmt.Fprintln(os.Stderr, "cluster:", err)
+		os.Exit(exitUnavailable)
 	case errors.As(err, &exit):
 		os.Exit(max(exit.ExitCode(), 1))
 	case err != nil:

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -10,13 +9,18 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// The programs of a control plane, and kubectl.
-var programNames = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"}
+var (
+	// The programs of a control plane, and kubectl.
+	programNames = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"}
+	// What a node needs beside them. They are one program with the above: they share most of their code.
+	nodeProgramNames = []string{"kube-proxy", "kube-scheduler", "kubeadm", "kubelet"}
+)
 
 // programs says where each program stands.
 type programs struct {
@@ -60,8 +64,7 @@ func findPrograms(log io.Writer) (*programs, error) {
 }
 
 // buildOnce builds package kube unless the cache has it, and returns the folder that holds one link to
-// it per program. A lock lets a second run wait for the first instead of building the same again, and
-// a rename puts the folder in place, so that it is either whole or absent.
+// it per program.
 func buildOnce(log io.Writer) (string, error) {
 	source, err := moduleFolder()
 	if err != nil {
@@ -71,46 +74,13 @@ func buildOnce(log io.Writer) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("no cache folder: %w", err)
-	}
-	cache = filepath.Join(cache, "portcullis")
-	folder := filepath.Join(cache, fmt.Sprintf("kubernetes-%s-%s-%s", version, runtime.GOARCH, hash))
-	if _, err := os.Stat(folder); err == nil {
-		return folder, nil
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", err
-	}
-	lock, err := os.OpenFile(folder+".lock", os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	if _, err := os.Stat(folder); err == nil {
-		return folder, nil
-	}
-	temporary, err := os.MkdirTemp(cache, "building-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(temporary)
-	if err := compile(log, source, version, temporary); err != nil {
-		return "", err
-	}
-	// MkdirTemp makes a folder for its owner alone; a cache may be shared.
-	if err := os.Chmod(temporary, 0o755); err != nil {
-		return "", err
-	}
-	return folder, os.Rename(temporary, folder)
+	return once(fmt.Sprintf("kubernetes-%s-%s-%s", version, runtime.GOARCH, hash), func(folder string) error {
+		return compile(log, source, version, folder)
+	})
 }
 
 func compile(log io.Writer, source, version, folder string) error {
-	fmt.Fprintf(log, "cluster: building Kubernetes %s from its Go modules (once; 5 to 10 minutes on two cores, seconds if Go's cache is warm)\n", version)
+	fmt.Fprintf(log, "cluster: building Kubernetes %s from its Go modules (once; about 12 minutes on two cores, seconds if Go's cache is warm)\n", version)
 	begun := time.Now()
 	numbers := strings.SplitN(version, ".", 3)
 	const at = " -X k8s.io/component-base/version."
@@ -125,7 +95,7 @@ func compile(log io.Writer, source, version, folder string) error {
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("go build of Kubernetes %s: %w", version, err)
 	}
-	for _, name := range programNames {
+	for _, name := range slices.Concat(programNames, nodeProgramNames) {
 		if err := os.Symlink("kube", filepath.Join(folder, name)); err != nil {
 			return err
 		}
@@ -150,20 +120,14 @@ var kubernetesVersion = regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes v(\d+\.\d
 
 // identify reads the version of Kubernetes from go.mod, and hashes all that decides what is built.
 func identify(source string) (version, hash string, err error) {
-	sum := sha256.New()
-	for _, name := range []string{"go.mod", "go.sum", "programs.go", "kube/main.go"} {
-		content, err := os.ReadFile(filepath.Join(source, name))
-		if err != nil {
-			return "", "", err
-		}
-		if name == "go.mod" {
-			match := kubernetesVersion.FindSubmatch(content)
-			if match == nil {
-				return "", "", fmt.Errorf("%s/go.mod requires no k8s.io/kubernetes", source)
-			}
-			version = string(match[1])
-		}
-		fmt.Fprintf(sum, "%s %d\n%s", name, len(content), content)
+	content, err := os.ReadFile(filepath.Join(source, "go.mod"))
+	if err != nil {
+		return "", "", err
 	}
-	return version, fmt.Sprintf("%x", sum.Sum(nil))[:12], nil
+	match := kubernetesVersion.FindSubmatch(content)
+	if match == nil {
+		return "", "", fmt.Errorf("%s/go.mod requires no k8s.io/kubernetes", source)
+	}
+	hash, err = fingerprint(source, "go.mod", "go.sum", "programs.go", "kube/main.go")
+	return string(match[1]), hash, err
 }

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,6 +21,10 @@ import (
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 // components maps a program's name to what runs it; each returns the exit status.
@@ -30,7 +35,16 @@ var components = map[string]func() int{
 	},
 	"kube-apiserver":          command(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": command(controllermanager.NewControllerManagerCommand),
-	"kubectl":                 command(kubectl.NewDefaultKubectlCommand),
+	"kube-proxy":              command(proxy.NewProxyCommand),
+	"kube-scheduler":          command(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
+	"kubeadm": func() int {
+		if err := kubeadm.Run(); err != nil {
+			return 1 // it has said why
+		}
+		return 0
+	},
+	"kubectl": command(kubectl.NewDefaultKubectlCommand),
+	"kubelet": command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 }
 
 func command(build func() *cobra.Command) func() int {

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// errUnavailable says that this machine, or this user on it, cannot have a cluster. It is no failure of ours.
+var errUnavailable = errors.New("no cluster can be had here")
+
+// Numbers of capabilities, from linux/capability.h.
+const (
+	capNetAdmin    = 12
+	capSysChroot   = 18
+	capSysAdmin    = 21
+	capSysResource = 24
+	capMknod       = 27
+)
+
+// What an engine cannot do without: its own mounts and namespaces, links, devices.
+var engineCapabilities = map[uint]string{
+	capNetAdmin: "CAP_NET_ADMIN", capSysChroot: "CAP_SYS_CHROOT", capSysAdmin: "CAP_SYS_ADMIN", capMknod: "CAP_MKNOD",
+}
+
+// privileges are those of this process.
+type privileges struct {
+	root         bool
+	capabilities uint64
+}
+
+func ownPrivileges() (privileges, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return privileges{}, err
+	}
+	capabilities, err := parseCapabilities(string(status))
+	return privileges{root: os.Geteuid() == 0, capabilities: capabilities}, err
+}
+
+// parseCapabilities reads the effective set of a /proc/PID/status.
+func parseCapabilities(status string) (uint64, error) {
+	_, rest, found := strings.Cut(status, "\nCapEff:")
+	if !found {
+		return 0, errors.New("/proc/self/status has no CapEff")
+	}
+	line, _, _ := strings.Cut(rest, "\n")
+	return strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+}
+
+func (p privileges) has(capability uint) bool {
+	return p.capabilities>>capability&1 == 1
+}
+
+// forEngine says what is missing for an engine of our own.
+func (p privileges) forEngine() error {
+	if !p.root {
+		return fmt.Errorf("%w: no Docker engine answers, and starting one of our own takes root; "+
+			"start Docker, or run this as root (or set KUBECONFIG to a cluster of yours)", errUnavailable)
+	}
+	for capability, name := range engineCapabilities {
+		if !p.has(capability) {
+			return fmt.Errorf("%w: no Docker engine answers, and root lacks %s here, which one of our own needs; "+
+				"in a container, start that with --privileged", errUnavailable, name)
+		}
+	}
+	return nil
+}
+
+// machineSettings are those kernel settings that kubelet changes for the whole machine, from inside a node.
+var machineSettings = []string{
+	"kernel/keys/root_maxbytes", "kernel/keys/root_maxkeys", "kernel/panic", "kernel/panic_on_oops",
+	"vm/overcommit_memory", "vm/panic_on_oom",
+}
+
+// readSettings reads what /proc/sys, or a folder like it, holds now.
+func readSettings(folder string) map[string]string {
+	settings := map[string]string{}
+	for _, name := range machineSettings {
+		if content, err := os.ReadFile(folder + "/" + name); err == nil {
+			settings[name] = strings.TrimSpace(string(content))
+		}
+	}
+	return settings
+}
+
+// restoreSettings puts back what was before, but only where nobody else has changed it since.
+func restoreSettings(folder string, before, after map[string]string) error {
+	var errs []error
+	for name, now := range readSettings(folder) {
+		if was, known := before[name]; known && was != now && now == after[name] {
+			errs = append(errs, os.WriteFile(folder+"/"+name, []byte(was+"\n"), 0o644))
+		}
+	}
+	return errors.Join(errs...)
+}

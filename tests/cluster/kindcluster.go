@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	// The image that this version of kind takes by itself (its pkg/apis/config/defaults).
+	usualNode = "kindest/node:v1.34.0@sha256:7416a61b42b1662ca6ca89f02028ac133a309a2a30ba309614e8ec94d976dc5a"
+	// Where that image is. It answers 401 to who does not say what he wants.
+	imageRegistry = "https://registry-1.docker.io/v2/"
+	// From its creation to pods that are served a cluster takes half a minute on an idle machine.
+	clusterTimeout = "240s"
+)
+
+// kindCluster is a cluster of kind's, up or not.
+type kindCluster struct {
+	name string
+	// folder holds its kubeconfig, and the kubectl of its version
+	folder string
+	kind   string
+	engine *engine
+	log    io.Writer
+}
+
+func newCluster(name string, e *engine, log io.Writer) (*kindCluster, error) {
+	cache, err := cacheFolder()
+	if err != nil {
+		return nil, err
+	}
+	kind, err := goInstall(kindModule, kindVersion, log)
+	if err != nil {
+		return nil, err
+	}
+	return &kindCluster{name: name, folder: filepath.Join(cache, "clusters", name), kind: kind, engine: e, log: log}, nil
+}
+
+// findCluster gives a cluster that has nodes, or nil. It starts nothing.
+func findCluster(name string, log io.Writer) (*kindCluster, error) {
+	e, err := runningEngine()
+	if e == nil || err != nil {
+		return nil, err
+	}
+	cluster, err := newCluster(name, e, log)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := cluster.nodes()
+	if err != nil {
+		return nil, err
+	}
+	if len(nodes) == 0 {
+		return nil, cluster.remove() // an engine that nothing needs any more, if it is ours
+	}
+	return cluster, nil
+}
+
+// nodes are the names of the nodes there are.
+func (c *kindCluster) nodes() ([]string, error) {
+	output, err := c.engine.docker("ps", "--all", "--filter", "label=io.x-k8s.kind.cluster="+c.name, "--format", "{{.Names}}").Output()
+	return strings.Fields(string(output)), err
+}
+
+func (c *kindCluster) kubeconfig() string {
+	return filepath.Join(c.folder, "kubeconfig")
+}
+
+// variables are what a command needs to work with this cluster: kubectl, and docker for its nodes.
+func (c *kindCluster) variables() []string {
+	variables := []string{
+		"KUBECONFIG=" + c.kubeconfig(),
+		"PORTCULLIS_CLUSTER=" + c.name,
+		"PATH=" + filepath.Join(c.folder, "bin") + ":" + c.engine.path,
+	}
+	if c.engine.host != "" {
+		variables = append(variables, "DOCKER_HOST="+c.engine.host)
+	}
+	return variables
+}
+
+// create makes the cluster, and waits until pods can be served.
+func (c *kindCluster) create(ctx context.Context, nodes int) error {
+	if nodes < 1 {
+		return fmt.Errorf("a cluster needs a node, not %d", nodes)
+	}
+	begun := time.Now()
+	image, err := c.nodeImage(ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(c.folder, "bin"), 0o755); err != nil {
+		return err
+	}
+	config := filepath.Join(c.folder, "kind.yaml")
+	if err := os.WriteFile(config, []byte(kindConfig(nodes)), 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.log, "cluster: starting the cluster %s: kind %s, %d node(s) of %s\n", c.name, kindVersion, nodes, image)
+	err = c.run(ctx, c.kind, "create", "cluster", "--quiet", "--name", c.name, "--config", config, "--image", image,
+		"--kubeconfig", c.kubeconfig())
+	if err != nil {
+		return err
+	}
+	// Of the very version that the nodes are.
+	if err := c.run(ctx, "docker", "cp", "--follow-link", c.name+"-control-plane:/usr/bin/kubectl", filepath.Join(c.folder, "bin/kubectl")); err != nil {
+		return err
+	}
+	// A cluster of few nodes has none to spare for the control plane alone.
+	if nodes > 1 {
+		if err := c.kubectl(ctx, "taint", "node", c.name+"-control-plane", "node-role.kubernetes.io/control-plane-"); err != nil {
+			return err
+		}
+	}
+	if err := c.ready(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.log, "cluster: the cluster %s is up after %s\n", c.name, time.Since(begun).Round(time.Second))
+	return c.engine.noteSettings()
+}
+
+// kindConfig is kind's own configuration.
+func kindConfig(nodes int) string {
+	config := "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n- role: control-plane\n"
+	return config + strings.Repeat("- role: worker\n", nodes-1)
+}
+
+// nodeImage gives the name of a node image that the engine has: the usual one, or else one of our own.
+func (c *kindCluster) nodeImage(ctx context.Context) (string, error) {
+	if c.engine.hasImage(usualNode) {
+		return usualNode, nil
+	}
+	if registryAnswers() {
+		fmt.Fprintf(c.log, "cluster: pulling %s\n", usualNode)
+		err := c.run(ctx, "docker", "pull", "--quiet", usualNode)
+		if err == nil {
+			return usualNode, nil
+		}
+		fmt.Fprintf(c.log, "cluster: %v\n", err)
+	}
+	built, err := buildNode(c.log)
+	if err != nil {
+		return "", err
+	}
+	if c.engine.hasImage(built.name) {
+		return built.name, nil
+	}
+	fmt.Fprintf(c.log, "cluster: images cannot be pulled here; loading our own node image\n")
+	return built.name, c.run(ctx, "docker", "load", "--quiet", "--input", built.archive)
+}
+
+// registryAnswers says whether there is a way to the usual node image.
+func registryAnswers() bool {
+	client := http.Client{Timeout: 10 * time.Second}
+	response, err := client.Get(imageRegistry)
+	if err != nil {
+		return false
+	}
+	response.Body.Close()
+	return response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusOK
+}
+
+// ready waits until every node is, and names of Services can be looked up.
+func (c *kindCluster) ready(ctx context.Context) error {
+	if err := c.kubectl(ctx, "wait", "nodes", "--all", "--for=condition=Ready", "--timeout="+clusterTimeout); err != nil {
+		return err
+	}
+	return c.kubectl(ctx, "--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout="+clusterTimeout)
+}
+
+// load gives all nodes the images of an archive, as `docker save` writes one.
+func (c *kindCluster) load(ctx context.Context, archive string) error {
+	return c.run(ctx, c.kind, "load", "image-archive", "--quiet", "--name", c.name, archive)
+}
+
+// remove takes the cluster away, and our engine with the last one.
+func (c *kindCluster) remove() error {
+	nodes, err := c.nodes()
+	if err != nil {
+		return err
+	}
+	if len(nodes) > 0 {
+		if err := c.run(context.Background(), c.kind, "delete", "cluster", "--quiet", "--name", c.name, "--kubeconfig", c.kubeconfig()); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.log, "cluster: the cluster %s is down\n", c.name)
+	}
+	if err := os.RemoveAll(c.folder); err != nil {
+		return err
+	}
+	if c.engine.own == "" {
+		return nil
+	}
+	left, err := c.engine.docker("ps", "--all", "--quiet").Output()
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	fmt.Fprintln(c.log, "cluster: stopping our Docker engine; nothing uses it any more")
+	return c.engine.stop()
+}
+
+func (c *kindCluster) kubectl(ctx context.Context, args ...string) error {
+	return c.run(ctx, filepath.Join(c.folder, "bin/kubectl"), append([]string{"--kubeconfig=" + c.kubeconfig()}, args...)...)
+}
+
+func (c *kindCluster) run(ctx context.Context, name string, args ...string) error {
+	return quietly(c.engine.command(ctx, name, args...))
+}

@@ -70,7 +70,7 @@ impl Decision {
 
 impl Verdict {
     /// Weighs findings. With `only_warn` denials become warnings; `note` is one more warning, about the judgement itself.
-    pub(super) fn weigh(
+    pub(crate) fn weigh(
         workload: &Workload<'_>,
         request: &Request<'_>,
         mut findings: Vec<Finding>,

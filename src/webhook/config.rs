@@ -61,6 +61,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
 
+    /// Image of portcullis-gate for the pods that ask for a traffic gate, where the settings name none. Without either,
+    /// no pod gets one.
+    #[arg(long, env = "PORTCULLIS_GATE_IMAGE", value_name = "IMAGE")]
+    gate_image: Option<String>,
+
     /// More DNS names or IP addresses for the certificate that we sign ourselves, separated by commas.
     #[arg(
         long,
@@ -133,6 +138,8 @@ pub struct Config {
     pub namespace: String,
     /// `None`: defaults.
     pub settings: Option<PathBuf>,
+    /// The gate's image, where settings name none.
+    pub gate_image: Option<String>,
     /// What is served.
     pub certificates: CertificateSource,
     /// Bounds of the webhook's listener.
@@ -152,6 +159,7 @@ impl From<ServeArgs> for Config {
             namespace,
             service,
             settings,
+            gate_image,
             tls_san,
             tls_cert,
             tls_key,
@@ -189,6 +197,7 @@ impl From<ServeArgs> for Config {
             kubeconfig,
             namespace,
             settings,
+            gate_image: gate_image.filter(|image| !image.is_empty()),
             certificates,
             limits,
             worker_threads,

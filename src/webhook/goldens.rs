@@ -25,6 +25,7 @@ async fn api() -> Api {
     let text = fs::read_to_string(Path::new(FIXTURES).join("cluster.json")).unwrap();
     let cluster: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
     Api::start(move |path| {
+        let path = path.split('?').next().unwrap_or_default();
         let limits = || json!({"kind": "LimitRangeList", "items": []});
         match cluster.get(path) {
             _ if path.contains("/trouble") => Reply::Status(500, "InternalError"),

@@ -17,6 +17,7 @@ use super::{
     review::{API_VERSION, KIND, NotAReview},
 };
 use crate::policy::{
+    gate::Injection,
     operation::Operation,
     verdict::{Decision, Verdict},
     workload::Malformed,
@@ -29,7 +30,7 @@ pub(super) type Answer = Response<Full<Bytes>>;
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
     /// Another path.
-    #[error("there is nothing at {0}; reviews go to /validate and /mutate")]
+    #[error("there is nothing at {0}; reviews go to /validate, /mutate and /inject")]
     Path(String),
     /// Another method.
     #[error("reviews are sent by POST, not by {0}")]
@@ -125,14 +126,30 @@ pub(super) fn allowed(uid: &str, decision: &str, warnings: &[String]) -> Answer 
     })
 }
 
-/// Let in, changed.
+/// Let in, with the defaults of the settings.
 pub(super) fn patched(uid: &str, operations: &[Operation]) -> Answer {
-    let patch = serde_json::to_vec(operations).expect("strings and JSON values are JSON");
     review(AdmissionResponse {
-        patch_type: Some("JSONPatch"),
-        patch: Some(STANDARD.encode(patch)),
         audit_annotations: decided("patched"),
-        ..AdmissionResponse::new(uid, true)
+        ..AdmissionResponse::patched(uid, operations)
+    })
+}
+
+/// Let in, with a gate.
+pub(super) fn injected(uid: &str, injection: &Injection) -> Answer {
+    let Injection {
+        demand,
+        takeover,
+        operations,
+        warnings,
+    } = injection;
+    review(AdmissionResponse {
+        audit_annotations: vec![
+            ("decision", "injected".to_owned()),
+            ("demand", demand.as_str().to_owned()),
+            ("takeover", takeover.as_str().to_owned()),
+        ],
+        warnings,
+        ..AdmissionResponse::patched(uid, operations)
     })
 }
 
@@ -238,6 +255,15 @@ impl<'a> AdmissionResponse<'a> {
             patch: None,
             audit_annotations: Vec::new(),
             warnings: &[],
+        }
+    }
+
+    fn patched(uid: &'a str, operations: &[Operation]) -> Self {
+        let patch = serde_json::to_vec(operations).expect("strings and JSON values are JSON");
+        Self {
+            patch_type: Some("JSONPatch"),
+            patch: Some(STANDARD.encode(patch)),
+            ..Self::new(uid, true)
         }
     }
 }

@@ -165,7 +165,7 @@ async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(),
 impl Parts {
     /// Puts the settings in force that are to hold from the first review on.
     async fn settings(&mut self, config: &Config) -> Result<InForce, ServeError> {
-        let in_force = InForce::default();
+        let in_force = InForce::new(config.gate_image.clone());
         if let Some(path) = &config.settings {
             let reloads = Reloads::of(&self.metrics.settings_reloads);
             let file = in_force.follow(path.clone(), reloads).await?;

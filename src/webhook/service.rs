@@ -1,6 +1,7 @@
 //! One review: bytes to judge and back, with the facts that it asks for in between.
 
 use std::{
+    borrow::Cow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -9,11 +10,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{Method, Request, Uri, header::CONTENT_TYPE};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tower::Service;
 
 use super::{
-    metrics::{Metrics, Operation, Patched, Unjudged, Webhook},
+    metrics::{self, Gating, Metrics, Patched, Unjudged, Webhook},
     respond::{self, Answer, Rejected},
     review::Review,
 };
@@ -21,11 +23,14 @@ use crate::{
     facts::{Live, live::Facts},
     policy::{
         self, Judgement,
+        facts::Query,
+        gate::{self, Demand, Injecting},
+        operation::Operation,
         patch::{self, Patching},
         rules::RuleId,
         settings::Settings,
         verdict::{Decision, Verdict},
-        workload::{Workload, WorkloadKind},
+        workload::{Malformed, Workload, WorkloadKind},
     },
 };
 
@@ -41,7 +46,7 @@ const FACTS_SHARE: f64 = 0.7;
 /// namespace to its twin, and on to the workload there), and all is asked again where a refusal is confirmed.
 const ROUNDS: usize = 8;
 
-/// Answers `POST /validate` and `POST /mutate`.
+/// Answers `POST /validate`, `POST /mutate` and `POST /inject`.
 #[derive(Clone, Debug)]
 pub struct Admission {
     shared: Arc<Shared>,
@@ -52,6 +57,12 @@ struct Shared {
     live: Live,
     settings: Arc<ArcSwap<Settings>>,
     metrics: Arc<Metrics>,
+}
+
+/// One step of a pure function that asks before it answers.
+enum Step<T> {
+    Ask(Vec<Query<'static>>),
+    Done(T),
 }
 
 // === impl Admission ===
@@ -105,6 +116,7 @@ impl Shared {
         match webhook {
             Webhook::Validate => Ok(self.validate(&review, &workload, &settings, facts).await),
             Webhook::Mutate => Ok(self.mutate(&review, &workload, &settings, facts).await),
+            Webhook::Inject => self.inject(&review, &workload, &settings, facts).await,
         }
     }
 
@@ -115,36 +127,19 @@ impl Shared {
         settings: &Settings,
         facts: Facts,
     ) -> Answer {
-        let groups: Vec<_> = review
-            .user
-            .groups
-            .items()
-            .map(|group| group.as_cow())
-            .collect();
-        let request = policy::Request {
-            dry_run: review.dry_run,
-            user: review.user.username.as_deref(),
-            groups: &groups,
-        };
-        let verdict = settle(facts, |facts| {
-            policy::judge(workload, &request, facts, settings)
+        let groups = groups(review);
+        let request = request(review, &groups);
+        let verdict = settle(facts, blames, |facts| {
+            match policy::judge(workload, &request, facts, settings) {
+                Judgement::Ask(questions) => Step::Ask(questions),
+                Judgement::Done(verdict) => Step::Done(verdict),
+            }
         })
         .await;
-        self.count(review, workload.kind, &verdict);
-        if verdict.decision == Decision::Deny {
-            let rules: Vec<_> = verdict
-                .findings
-                .iter()
-                .map(|finding| finding.rule.as_str())
-                .collect();
-            tracing::info!(
-                namespace = &*review.namespace,
-                kind = &*workload.kind.kind,
-                name = &*workload.name(),
-                rules = rules.join(","),
-                "refused"
-            );
-        }
+        self.metrics
+            .reviews
+            .count((workload.kind.into(), review.operation, verdict.decision));
+        self.tell(review, workload, &verdict);
         respond::verdict(&review.uid, &verdict)
     }
 
@@ -154,25 +149,73 @@ impl Shared {
         review: &Review<'_>,
         workload: &Workload<'_>,
         settings: &Settings,
-        mut facts: Facts,
+        facts: Facts,
     ) -> Answer {
-        let mut rounds = 0;
-        let operations = loop {
-            match patch::patches(workload, &facts, settings) {
-                Patching::Done(operations) => break operations,
-                Patching::Ask(questions) if rounds < ROUNDS => {
-                    rounds += 1;
-                    facts.ask(questions).await;
-                }
-                Patching::Ask(_) => facts.close(),
+        let never = |_: &Vec<Operation>| false;
+        let operations = settle(facts, never, |facts| {
+            match patch::patches(workload, facts, settings) {
+                Patching::Ask(questions) => Step::Ask(questions),
+                Patching::Done(operations) => Step::Done(operations),
             }
-        };
+        })
+        .await;
         if operations.is_empty() {
             self.metrics.patches.count((Patched::Unchanged,));
             return respond::allowed(&review.uid, "unchanged", &[]);
         }
         self.metrics.patches.count((Patched::Patched,));
         respond::patched(&review.uid, &operations)
+    }
+
+    /// Puts a gate into a pod that asks for one.
+    async fn inject(
+        &self,
+        review: &Review<'_>,
+        pod: &Workload<'_>,
+        settings: &Settings,
+        facts: Facts,
+    ) -> Result<Answer, Rejected> {
+        let object = review.object.map_or("null", RawValue::get);
+        let object = serde_json::from_str(object).map_err(|error| Rejected::Object {
+            kind: pod.kind.kind.to_string(),
+            malformed: Malformed {
+                path: ".".to_owned(),
+                reason: error.to_string(),
+            },
+        })?;
+        let refuses = |injecting: &Injecting| matches!(injecting, Injecting::Refuse(_));
+        let injecting = settle(facts, refuses, |facts| {
+            match gate::inject(pod, &object, facts, settings) {
+                Injecting::Ask(questions) => Step::Ask(questions),
+                done @ (Injecting::Nothing
+                | Injecting::Left { .. }
+                | Injecting::Refuse(_)
+                | Injecting::Done(_)) => Step::Done(done),
+            }
+        })
+        .await;
+        let injections = &self.metrics.injections;
+        Ok(match injecting {
+            Injecting::Ask(_) | Injecting::Nothing => {
+                respond::allowed(&review.uid, "unchanged", &[])
+            }
+            Injecting::Left { demand, warnings } => {
+                injections.count((demand, Gating::Left));
+                respond::allowed(&review.uid, "left", &warnings)
+            }
+            Injecting::Refuse(findings) => {
+                injections.count((Demand::Enabled, Gating::Refused));
+                let groups = groups(review);
+                let verdict = Verdict::weigh(pod, &request(review, &groups), findings, false, None);
+                self.tell(review, pod, &verdict);
+                respond::verdict(&review.uid, &verdict)
+            }
+            Injecting::Done(injection) => {
+                injections.count((injection.demand, Gating::Injected));
+                self.metrics.takeovers.count((injection.takeover,));
+                respond::injected(&review.uid, &injection)
+            }
+        })
     }
 
     /// Let in: an object that nobody asked us to judge is none of our business, and to refuse it would be to break
@@ -194,37 +237,69 @@ impl Shared {
         respond::allowed(&review.uid, "unjudged", &[warning])
     }
 
-    fn count(&self, review: &Review<'_>, kind: &WorkloadKind, verdict: &Verdict) {
-        self.metrics
-            .reviews
-            .count((kind.into(), review.operation, verdict.decision));
+    /// Counts what was found, and logs a refusal.
+    fn tell(&self, review: &Review<'_>, workload: &Workload<'_>, verdict: &Verdict) {
         for finding in &verdict.findings {
             self.metrics.findings.count((finding.rule, finding.level));
+        }
+        if verdict.decision != Decision::Deny {
+            return;
+        }
+        let rules: Vec<_> = verdict
+            .findings
+            .iter()
+            .map(|finding| finding.rule.as_str())
+            .collect();
+        tracing::info!(
+            namespace = &*review.namespace,
+            kind = &*workload.kind.kind,
+            name = &*workload.name(),
+            rules = rules.join(","),
+            "refused"
+        );
+    }
+}
+
+/// Asks what `step` wants to know, round by round, until it is done. What `rests_on_facts` is given only on facts that
+/// were asked since the review arrived.
+async fn settle<T>(
+    mut facts: Facts,
+    rests_on_facts: impl Fn(&T) -> bool,
+    step: impl Fn(&Facts) -> Step<T>,
+) -> T {
+    let mut rounds = 0;
+    loop {
+        match step(&facts) {
+            Step::Done(done) => {
+                if !rests_on_facts(&done) || !facts.confirm() {
+                    return done;
+                }
+            }
+            Step::Ask(questions) if rounds < ROUNDS => {
+                rounds += 1;
+                facts.ask(questions).await;
+            }
+            Step::Ask(_) => facts.close(),
         }
     }
 }
 
-/// Asks what the judge wants to know, round by round, until it has a verdict. One that refuses, or says that another
-/// object lacks something, is given only on facts that were asked since the review arrived.
-async fn settle(mut facts: Facts, judge: impl Fn(&Facts) -> Judgement) -> Verdict {
-    let mut rounds = 0;
-    loop {
-        match judge(&facts) {
-            Judgement::Done(verdict) => {
-                let blames = verdict
-                    .findings
-                    .iter()
-                    .any(|finding| blames_another_object(finding.rule));
-                if !(blames || verdict.decision == Decision::Deny) || !facts.confirm() {
-                    return verdict;
-                }
-            }
-            Judgement::Ask(questions) if rounds < ROUNDS => {
-                rounds += 1;
-                facts.ask(questions).await;
-            }
-            Judgement::Ask(_) => facts.close(),
-        }
+/// It refuses, or says that another object lacks something.
+fn blames(verdict: &Verdict) -> bool {
+    let mut rules = verdict.findings.iter().map(|finding| finding.rule);
+    verdict.decision == Decision::Deny || rules.any(blames_another_object)
+}
+
+fn groups<'r>(review: &'r Review<'_>) -> Vec<Cow<'r, str>> {
+    let groups = review.user.groups.items();
+    groups.map(|group| group.as_cow()).collect()
+}
+
+fn request<'r>(review: &'r Review<'_>, groups: &'r [Cow<'r, str>]) -> policy::Request<'r> {
+    policy::Request {
+        dry_run: review.dry_run,
+        user: review.user.username.as_deref(),
+        groups,
     }
 }
 
@@ -280,9 +355,9 @@ fn judged_kind<'s>(
         .ok_or(Unjudged::Kind)?;
     match review.operation {
         _ if !review.subresource.is_empty() => Err(Unjudged::Subresource),
-        Operation::Create => Ok(row),
-        Operation::Update if row.update => Ok(row),
-        Operation::Update | Operation::Other => Err(Unjudged::Operation),
+        metrics::Operation::Create => Ok(row),
+        metrics::Operation::Update if row.update => Ok(row),
+        metrics::Operation::Update | metrics::Operation::Other => Err(Unjudged::Operation),
     }
 }
 

@@ -30,11 +30,31 @@ pub(crate) struct InForce {
     pub(crate) settings: Arc<ArcSwap<Settings>>,
     /// Told of each change.
     pub(crate) changed: Arc<Notify>,
+    /// The gate's image where the file names none.
+    gate_image: Option<Arc<str>>,
 }
 
 // === impl InForce ===
 
 impl InForce {
+    /// The defaults, with the gate's image where one is given.
+    pub(crate) fn new(gate_image: Option<String>) -> Self {
+        let in_force = Self {
+            gate_image: gate_image.map(Arc::from),
+            ..Self::default()
+        };
+        in_force.put(Settings::default());
+        in_force
+    }
+
+    fn put(&self, mut settings: Settings) {
+        let image = &mut settings.gate.image;
+        if image.is_none() {
+            *image = self.gate_image.as_deref().map(str::to_owned);
+        }
+        self.settings.store(Arc::new(settings));
+    }
+
     /// Puts what the file says in force, now and whenever it changes; an error if that can't be done now.
     pub(crate) async fn follow(
         &self,
@@ -44,8 +64,7 @@ impl InForce {
     {
         let (in_force, paths) = (self.clone(), vec![path.clone()]);
         let apply = move |contents: &[Vec<u8>]| {
-            let settings = settings::parse(contents.concat(), &path)?;
-            in_force.settings.store(Arc::new(settings));
+            in_force.put(settings::parse(contents.concat(), &path)?);
             in_force.changed.notify_one();
             tracing::info!(file = %path.display(), "settings in force");
             Ok(())
@@ -73,6 +92,20 @@ mod tests {
         polled.look().await.unwrap();
         assert_eq!(in_force.settings.load().enforce, Level::None);
         in_force.changed.notified().await;
+    }
+
+    #[tokio::test]
+    async fn the_gate_s_image_is_the_file_s_or_else_the_flag_s() {
+        let mut mount = Mount::new(&[("settings.yaml", "gate: {image: from-file}\n")]);
+        let in_force = InForce::new(Some("from-flag".to_owned()));
+        let image = || in_force.settings.load().gate.image.clone();
+        assert_eq!(image().as_deref(), Some("from-flag"));
+        let following = in_force.follow(mount.path("settings.yaml"), uncounted());
+        let mut polled = following.await.unwrap();
+        assert_eq!(image().as_deref(), Some("from-file"));
+        mount.update(&[("settings.yaml", "enforce: warn\n")]);
+        polled.look().await.unwrap();
+        assert_eq!(image().as_deref(), Some("from-flag"));
     }
 
     #[tokio::test]

@@ -273,6 +273,7 @@ impl Installation {
             port: free_port(),
             admin_port: free_port(),
             log: plane.folder().join("portcullis.log"),
+            gate_image: objects::GATE_IMAGE,
         };
         fs::write(&launch.settings, objects::SETTINGS).expect("the folder is ours");
         let manifests = called_by_url(&admin, launch.port);

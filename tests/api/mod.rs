@@ -24,6 +24,8 @@ mod rollout;
 
 mod patching;
 
+mod injection;
+
 mod settings;
 
 mod outage;

@@ -226,12 +226,17 @@ fn the_webhooks_call_the_paths_that_are_served_at_the_service() {
         .port;
     let validating: ValidatingWebhookConfiguration = base("validating-webhook");
     let mutating: MutatingWebhookConfiguration = base("mutating-webhook");
-    let validating = &validating.webhooks.expect("a webhook")[0];
-    let mutating = &mutating.webhooks.expect("a webhook")[0];
-    for (client, path) in [
-        (&validating.client_config, "/validate"),
-        (&mutating.client_config, "/mutate"),
-    ] {
+    let validating = validating.webhooks.expect("a webhook");
+    let mutating = mutating.webhooks.expect("a webhook");
+    let validating = validating
+        .iter()
+        .map(|webhook| (&webhook.client_config, "/validate"));
+    let mutating = mutating.iter().map(|webhook| {
+        let injects = webhook.name.starts_with("inject");
+        let path = if injects { "/inject" } else { "/mutate" };
+        (&webhook.client_config, path)
+    });
+    for (client, path) in validating.chain(mutating) {
         let service = client.service.as_ref().expect("called by Service");
         assert_eq!(
             (service.name.as_str(), service.namespace.as_str()),
@@ -247,52 +252,131 @@ fn the_webhooks_call_the_paths_that_are_served_at_the_service() {
 #[test]
 fn the_webhooks_ship_a_closed_mouth_and_all_that_the_server_does_not_write() {
     for file in ["validating-webhook", "mutating-webhook"] {
-        let webhooks = &value(&format!("base/{file}.yaml"))["webhooks"];
-        assert_eq!(webhooks.as_array().map(Vec::len), Some(1));
-        let webhook = &webhooks[0];
-        assert!(
-            webhook["rules"].is_null(),
-            "{file}: rules are the server's to write"
-        );
-        assert!(
-            webhook["failurePolicy"].is_null(),
-            "{file}: failurePolicy is the server's to write"
-        );
-        assert!(
-            webhook["clientConfig"]["caBundle"].is_null(),
-            "{file}: caBundle is the server's to write"
-        );
-        assert_eq!(webhook["timeoutSeconds"], 3, "{file}");
-        assert_eq!(webhook["matchPolicy"], "Equivalent", "{file}");
-        assert_eq!(webhook["sideEffects"], "None", "{file}");
-        assert_eq!(
-            webhook["admissionReviewVersions"],
-            serde_json::json!(["v1"]),
-            "{file}"
-        );
-        let excluded = &webhook["namespaceSelector"]["matchExpressions"];
-        assert_eq!(
-            excluded[0]["key"], "kubernetes.io/metadata.name",
-            "{file}: a label nobody can change"
-        );
-        assert_eq!(
-            excluded[0]["values"],
-            serde_json::json!(["kube-system", "portcullis-system"]),
-            "{file}"
-        );
-        assert_eq!(
-            excluded[1]["key"],
-            portcullis::policy::facts::ENFORCE,
-            "{file}"
-        );
-        assert_eq!(excluded[1]["values"], serde_json::json!(["none"]), "{file}");
+        for webhook in webhooks(file) {
+            ships_a_closed_mouth(file, &webhook);
+        }
     }
-    let mutating = &value("base/mutating-webhook.yaml")["webhooks"][0];
-    assert_eq!(mutating["reinvocationPolicy"], "IfNeeded");
+    let mutating = &webhooks("mutating-webhook")[0];
     assert_eq!(
         mutating["namespaceSelector"]["matchExpressions"][2],
         serde_json::json!({"key": portcullis::policy::facts::PATCH, "operator": "In", "values": ["enabled"]}),
     );
+}
+
+/// The entries of one of the two configurations.
+fn webhooks(file: &str) -> Vec<Value> {
+    let webhooks = value(&format!("base/{file}.yaml"))["webhooks"].take();
+    serde_json::from_value(webhooks).expect("a list of webhooks")
+}
+
+fn ships_a_closed_mouth(file: &str, webhook: &Value) {
+    assert!(
+        webhook["rules"].is_null(),
+        "{file}: rules are the server's to write"
+    );
+    assert!(
+        webhook["failurePolicy"].is_null(),
+        "{file}: failurePolicy is the server's to write"
+    );
+    assert!(
+        webhook["clientConfig"]["caBundle"].is_null(),
+        "{file}: caBundle is the server's to write"
+    );
+    assert_eq!(webhook["timeoutSeconds"], 3, "{file}");
+    assert_eq!(webhook["matchPolicy"], "Equivalent", "{file}");
+    assert_eq!(webhook["sideEffects"], "None", "{file}");
+    assert_eq!(
+        webhook["admissionReviewVersions"],
+        serde_json::json!(["v1"]),
+        "{file}"
+    );
+    let excluded = &webhook["namespaceSelector"]["matchExpressions"];
+    assert_eq!(
+        excluded[0]["key"], "kubernetes.io/metadata.name",
+        "{file}: a label nobody can change"
+    );
+    assert_eq!(
+        excluded[0]["values"],
+        serde_json::json!(["kube-system", "portcullis-system"]),
+        "{file}"
+    );
+}
+
+#[test]
+fn namespaces_without_rules_are_left_out_but_for_pods_that_ask_for_a_gate() {
+    for webhook in webhooks("validating-webhook")
+        .into_iter()
+        .chain(webhooks("mutating-webhook"))
+    {
+        let name = webhook["name"].as_str().expect("a name");
+        let expressions = &webhook["namespaceSelector"]["matchExpressions"];
+        let by_level = expressions
+            .as_array()
+            .expect("a list")
+            .iter()
+            .any(|expression| {
+                expression["key"] == portcullis::policy::facts::ENFORCE
+                    && expression["values"] == serde_json::json!(["none"])
+            });
+        assert_eq!(by_level, !name.starts_with("inject"), "{name}");
+    }
+}
+
+#[test]
+fn each_pod_that_asks_for_a_gate_comes_by_one_entry() {
+    let entries = webhooks("mutating-webhook");
+    let injecting = || entries.iter().skip(1);
+    for entry in injecting() {
+        assert_eq!(entry["reinvocationPolicy"], "IfNeeded");
+        let but_for_selectors = |entry: &Value| {
+            let mut entry = entry.clone();
+            for field in ["name", "namespaceSelector", "objectSelector"] {
+                entry[field].take();
+            }
+            entry
+        };
+        assert_eq!(but_for_selectors(entry), but_for_selectors(&entries[1]));
+    }
+    let labels = [
+        None,
+        Some("enabled"),
+        Some("preferred"),
+        Some("disabled"),
+        Some("on"),
+    ];
+    for (pod, namespace) in labels
+        .into_iter()
+        .flat_map(|pod| labels.map(|namespace| (pod, namespace)))
+    {
+        let admits = |selector: &Value, value: Option<&str>| {
+            let mut gate = selector["matchExpressions"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .filter(|expression| expression["key"] == portcullis::contract::GATE_LABEL);
+            gate.all(|expression| {
+                let values = expression["values"].as_array().expect("a list");
+                let listed = value.is_some_and(|value| values.iter().any(|one| one == value));
+                listed == (expression["operator"] == "In")
+            })
+        };
+        let by: Vec<_> = injecting()
+            .filter(|entry| {
+                admits(&entry["namespaceSelector"], namespace)
+                    && admits(&entry["objectSelector"], pod)
+            })
+            .map(|entry| entry["name"].as_str().expect("a name"))
+            .collect();
+        let expected: &[&str] = match (pod, namespace) {
+            (Some("enabled"), _) => &["inject.portcullis.dev"],
+            (Some("preferred"), _) => &["inject-preferred.portcullis.dev"],
+            (_, Some("enabled")) => &["inject-by-namespace.portcullis.dev"],
+            (Some("disabled"), _) => &[],
+            (_, Some("preferred")) => &["inject-preferred-by-namespace.portcullis.dev"],
+            _ => &[],
+        };
+        assert_eq!(by, expected, "pod {pod:?} in namespace {namespace:?}");
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct Launch {
     pub admin_port: u16,
     /// Where it writes what it has to say.
     pub log: PathBuf,
+    /// What it injects.
+    pub gate_image: &'static str,
 }
 
 /// A server that is ready. It ends when this value does, or when the process ends without dropping it.
@@ -41,6 +43,7 @@ impl Launch {
             .arg(format!("--listen=127.0.0.1:{}", self.port))
             .arg(format!("--admin-listen=127.0.0.1:{}", self.admin_port))
             .args(["--tls-san=127.0.0.1", "--drain-delay=0s"])
+            .arg(format!("--gate-image={}", self.gate_image))
             .args(["--settings".as_ref(), self.settings.as_os_str()])
             .args(["--kubeconfig".as_ref(), self.kubeconfig.as_os_str()])
             .stdin(Stdio::piped())

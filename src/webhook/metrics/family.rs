@@ -180,8 +180,8 @@ mod tests {
     fn every_combination_has_a_place_of_its_own() {
         type Three = (Webhook, Operation, Patched);
         let combinations = Three::combinations();
-        assert_eq!(combinations.len(), 2 * 3 * 2);
-        let last = (Webhook::Mutate, Operation::Other, Patched::Unchanged);
+        assert_eq!(combinations.len(), 3 * 3 * 2);
+        let last = (Webhook::Inject, Operation::Other, Patched::Unchanged);
         assert_eq!(last.index(), combinations.len() - 1);
         let middle = (Webhook::Mutate, Operation::Create, Patched::Patched);
         assert_eq!(

@@ -2,6 +2,7 @@
 
 use crate::policy::{
     finding::Level,
+    gate::{Demand, Takeover},
     rules::RuleId,
     verdict::Decision,
     workload::{KINDS, WorkloadKind},
@@ -37,12 +38,14 @@ macro_rules! label {
 }
 
 label! {
-    /// Which of the two webhooks was called.
+    /// Which of the webhooks was called.
     Webhook {
         /// `POST /validate`
         Validate = "validate",
         /// `POST /mutate`
         Mutate = "mutate",
+        /// `POST /inject`
+        Inject = "inject",
     }
 }
 
@@ -69,6 +72,18 @@ label! {
 }
 
 label! {
+    /// What became of a pod that asks for a gate and has none yet.
+    Gating {
+        /// It got one.
+        Injected = "injected",
+        /// It can't have one, and was let in without.
+        Left = "left",
+        /// It must have one and can't, and was refused.
+        Refused = "refused",
+    }
+}
+
+label! {
     /// Why an object was let in without being judged.
     Unjudged {
         /// Its kind is not in the table of kinds, nor in `settings.workloads`.
@@ -85,7 +100,7 @@ label! {
 label! {
     /// Why a request got no verdict.
     Rejection {
-        /// Neither `/validate` nor `/mutate`.
+        /// None of `/validate`, `/mutate` and `/inject`.
         Path = "path",
         /// Not POST.
         Method = "method",
@@ -200,6 +215,7 @@ impl Webhook {
         match path {
             "/validate" => Some(Self::Validate),
             "/mutate" => Some(Self::Mutate),
+            "/inject" => Some(Self::Inject),
             _ => None,
         }
     }
@@ -246,6 +262,38 @@ impl Label for Decision {
             Self::Allow => 0,
             Self::Warn => 1,
             Self::Deny => 2,
+        }
+    }
+}
+
+impl Label for Demand {
+    fn values() -> impl Iterator<Item = &'static str> {
+        [Self::Preferred, Self::Enabled]
+            .into_iter()
+            .map(Self::as_str)
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Preferred => 0,
+            Self::Enabled => 1,
+        }
+    }
+}
+
+impl Label for Takeover {
+    fn values() -> impl Iterator<Item = &'static str> {
+        [Self::NamedPort, Self::Env, Self::None, Self::Mixed]
+            .into_iter()
+            .map(Self::as_str)
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::NamedPort => 0,
+            Self::Env => 1,
+            Self::None => 2,
+            Self::Mixed => 3,
         }
     }
 }

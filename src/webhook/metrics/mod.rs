@@ -16,11 +16,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use family::one;
 pub use family::{Family, Handle, Labels};
 pub use labels::{
-    Certificate, Configuration, Fact, KindOf, Label, LookupOutcome, Operation, Outcome, Patched,
-    Rejection, Unjudged, Webhook, WriteOutcome,
+    Certificate, Configuration, Fact, Gating, KindOf, Label, LookupOutcome, Operation, Outcome,
+    Patched, Rejection, Unjudged, Webhook, WriteOutcome,
 };
 
-use crate::policy::{finding::Level, rules::RuleId, verdict::Decision};
+use crate::policy::{
+    finding::Level,
+    gate::{Demand, Takeover},
+    rules::RuleId,
+    verdict::Decision,
+};
 use crate::server::{Ended, Handshake, Meters};
 
 /// What kind of number a metric is.
@@ -108,6 +113,8 @@ metrics! {
     REVIEWS = counter("portcullis_webhook_reviews_total", &["kind", "operation", "decision"], "Objects judged, by what became of them.");
     UNJUDGED = counter("portcullis_webhook_unjudged_total", &["reason"], "Objects let in without being judged. Where it grows, a webhook configuration sends what it should not.");
     PATCHES = counter("portcullis_webhook_patches_total", &["outcome"], "Pods seen by the patching webhook.");
+    INJECTIONS = counter("portcullis_webhook_injections_total", &["demand", "outcome"], "Pods that asked for a gate and had none. Where left grows, pods run that wanted a gate and can't have one.");
+    TAKEOVERS = counter("portcullis_webhook_takeovers_total", &["takeover"], "Gates injected, by how they take over the app's ports.");
     FINDINGS = counter("portcullis_webhook_findings_total", &["rule", "level"], "Violations found.");
     REVIEW_DURATION = seconds("portcullis_webhook_review_duration_seconds", &["webhook"], "From the end of a request's head to its answer, fact lookups included.");
     IN_FLIGHT = gauge("portcullis_webhook_requests_in_flight", &[], "Requests being answered now.");
@@ -135,6 +142,10 @@ pub struct Metrics {
     pub unjudged: Family<Counter, (Unjudged,)>,
     /// Pods seen by the patching webhook.
     pub patches: Family<Counter, (Patched,)>,
+    /// Pods that asked for a gate and had none.
+    pub injections: Family<Counter, (Demand, Gating)>,
+    /// Gates injected.
+    pub takeovers: Family<Counter, (Takeover,)>,
     /// Violations found.
     pub findings: Family<Counter, (RuleId, Level)>,
     /// Seconds from head to answer.
@@ -178,6 +189,8 @@ impl Metrics {
             reviews: Family::register(&recorder, &REVIEWS),
             unjudged: Family::register(&recorder, &UNJUDGED),
             patches: Family::register(&recorder, &PATCHES),
+            injections: Family::register(&recorder, &INJECTIONS),
+            takeovers: Family::register(&recorder, &TAKEOVERS),
             findings: Family::register(&recorder, &FINDINGS),
             review_duration: Family::register(&recorder, &REVIEW_DURATION),
             in_flight: one(&recorder, &IN_FLIGHT, &[]),

@@ -1,8 +1,6 @@
 //! What we want our webhook configurations to say: a pure function of what they say now, the kinds that are
 //! judged, and our authority.
 
-use std::iter;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
@@ -18,35 +16,48 @@ const CHANGED: &str = "creates-or-changes-what-is-judged";
 /// The places that [`CHANGED`] looks at, as JSON pointers: a template below one of them needs no entry of its own.
 const WATCHED: [&str; 2] = ["/spec/template", "/spec/jobTemplate"];
 
-/// The shipped entry of a configuration: the manifest gives it everything but what we set.
-pub(super) const fn shipped_entry(configuration: Configuration) -> &'static str {
+/// The shipped entries of a configuration: the manifest gives them everything but what we set.
+///
+/// An entry's two selectors must both agree, so a pod that asks for a gate itself and one whose namespace asks for it
+/// come by entries of their own; so do a gate that is demanded and one that is preferred.
+pub(super) const fn shipped_entries(configuration: Configuration) -> &'static [&'static str] {
     match configuration {
-        Configuration::Validating => "validate.portcullis.dev",
-        Configuration::Mutating => "patch.portcullis.dev",
+        Configuration::Validating => &["validate.portcullis.dev"],
+        Configuration::Mutating => &[
+            "patch.portcullis.dev",
+            "inject.portcullis.dev",
+            "inject-by-namespace.portcullis.dev",
+            "inject-preferred.portcullis.dev",
+            "inject-preferred-by-namespace.portcullis.dev",
+        ],
     }
 }
 
-/// The entries to apply: the shipped one's `rules`, `failurePolicy` and `caBundle`; and, for each kind whose
-/// template the shipped condition does not watch, an entry that is all ours.
+/// The entries to apply: `rules`, `failurePolicy` and `caBundle` of the shipped ones that are there; and, for each kind
+/// whose template their condition does not watch, an entry that is all ours.
 pub(super) fn entries(
     configuration: Configuration,
-    shipped: &Value,
+    shipped: &[&Value],
     kinds: &[&WorkloadKind],
     trust: &Trust,
 ) -> Vec<Value> {
-    let name = shipped_entry(configuration);
     let kinds = kinds.iter().copied();
     let (watched, unwatched): (Vec<_>, Vec<_>) = match configuration {
         Configuration::Validating => kinds.partition(|kind| is_watched(kind)),
-        // Patches are made on Pods only: the templates that people wrote stay as they are.
+        // Changes are made to Pods only: the templates that people wrote stay as they are.
         Configuration::Mutating => (kinds.filter(|kind| kind.is_pod()).collect(), vec![]),
     };
-    let main = (Map::from_iter([("name".to_owned(), name.into())]), watched);
-    let own = unwatched
-        .into_iter()
-        .map(|kind| (own_entry(name, shipped, kind), vec![kind]));
-    let complete = |(entry, kinds): (_, Vec<_>)| complete(entry, &kinds, trust);
-    iter::once(main).chain(own).map(complete).collect()
+    let mut entries = Vec::new();
+    for entry in shipped {
+        let name = entry.get("name").and_then(Value::as_str);
+        let name = name.unwrap_or_default();
+        let fields = Map::from_iter([("name".to_owned(), name.into())]);
+        entries.push(complete(fields, &watched, trust));
+        for kind in &unwatched {
+            entries.push(complete(own_entry(name, entry, kind), &[kind], trust));
+        }
+    }
+    entries
 }
 
 /// Puts in the three fields that are always ours.
@@ -144,16 +155,19 @@ mod tests {
     use super::*;
     use crate::policy::workload::KINDS;
 
-    fn shipped() -> Value {
-        json!({
-            "name": "validate.portcullis.dev",
-            "admissionReviewVersions": ["v1"],
-            "clientConfig": {"service": {"name": "portcullis", "namespace": "portcullis-system", "path": "/validate"}},
-            "matchConditions": [
-                {"name": "not-from-a-node", "expression": "A"},
-                {"name": CHANGED, "expression": "B"},
-            ],
-        })
+    fn shipped(names: &[&str]) -> Vec<Value> {
+        let entry = |name| {
+            json!({
+                "name": name,
+                "admissionReviewVersions": ["v1"],
+                "clientConfig": {"service": {"name": "portcullis", "namespace": "portcullis-system", "path": "/validate"}},
+                "matchConditions": [
+                    {"name": "not-from-a-node", "expression": "A"},
+                    {"name": CHANGED, "expression": "B"},
+                ],
+            })
+        };
+        names.iter().map(entry).collect()
     }
 
     fn rollout(template: &'static str) -> WorkloadKind {
@@ -170,7 +184,9 @@ mod tests {
 
     fn of(configuration: Configuration, more: &[WorkloadKind], trust: &Trust) -> Vec<Value> {
         let kinds: Vec<_> = KINDS.iter().chain(more).collect();
-        entries(configuration, &shipped(), &kinds, trust)
+        let shipped = shipped(shipped_entries(configuration));
+        let shipped: Vec<_> = shipped.iter().collect();
+        entries(configuration, &shipped, &kinds, trust)
     }
 
     #[test]
@@ -203,16 +219,20 @@ mod tests {
     }
 
     #[test]
-    fn patches_pods_only() {
+    fn changes_pods_only_when_they_are_made_and_never_holds_one_up() {
         let entries = of(
             Configuration::Mutating,
             &[rollout("/spec/template")],
             &Trust::Others,
         );
-        assert_eq!(entries.len(), 1);
-        assert_eq!(entries[0]["name"], "patch.portcullis.dev");
-        assert_eq!(entries[0]["rules"].as_array().unwrap().len(), 1);
-        assert_eq!(entries[0]["rules"][0]["resources"], json!(["pods"]));
+        let names: Vec<_> = entries.iter().map(|entry| &entry["name"]).collect();
+        assert_eq!(names, shipped_entries(Configuration::Mutating));
+        for entry in entries {
+            assert_eq!(entry["rules"].as_array().unwrap().len(), 1);
+            assert_eq!(entry["rules"][0]["resources"], json!(["pods"]));
+            assert_eq!(entry["rules"][0]["operations"], json!(["CREATE"]));
+            assert_eq!(entry["failurePolicy"], "Ignore");
+        }
     }
 
     #[test]
@@ -243,7 +263,7 @@ mod tests {
         };
         assert!(!main.to_string().contains("rollouts"));
         assert_eq!(own["name"], "rollouts.argoproj.io.validate.portcullis.dev");
-        assert_eq!(own["clientConfig"], shipped()["clientConfig"]);
+        assert_eq!(own["clientConfig"]["service"]["path"], "/validate");
         assert_eq!(own["rules"][0]["resources"], json!(["rollouts"]));
         assert_eq!(own["matchConditions"][0]["expression"], "A");
         assert_eq!(

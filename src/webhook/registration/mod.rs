@@ -22,7 +22,7 @@ use super::settings::InForce;
 use super::tls::Trust;
 use crate::facts::access::CONFIGURATION;
 use crate::telemetry::chain;
-use entries::{entries, shipped_entry};
+use entries::{entries, shipped_entries};
 
 /// Name of both configurations (`manifests/base`), and the field manager of what we set in them.
 const NAME: &str = CONFIGURATION;
@@ -157,17 +157,18 @@ impl Registration {
             .await
             .map_err(read)?
             .ok_or(RegistrationError::Absent)?;
-        let name = shipped_entry(configuration);
-        let listed = live
-            .data
-            .get("webhooks")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        let shipped = listed
-            .into_iter()
-            .find(|entry| entry.get("name").is_some_and(|is| is == name));
-        let shipped = shipped.ok_or(RegistrationError::NoEntry(name))?;
+        let listed = live.data.get("webhooks").and_then(Value::as_array);
+        let entry = |name| {
+            let mut listed = listed.into_iter().flatten();
+            listed.find(|entry| entry.get("name").is_some_and(|is| is == name))
+        };
+        // Manifests of an older version lack some, and those that are there must work on.
+        let names = shipped_entries(configuration);
+        let missing = names.iter().find(|name| entry(**name).is_none());
+        let shipped: Vec<_> = names.iter().filter_map(|name| entry(*name)).collect();
+        if let (Some(name), true) = (missing, shipped.is_empty()) {
+            return Err(RegistrationError::NoEntry(name));
+        }
         let settings = self.in_force.settings.load();
         let kinds: Vec<_> = settings.kinds().collect();
         let ours = json!({
@@ -175,11 +176,14 @@ impl Registration {
             "kind": resource.kind,
             // With the uid, a configuration that is deleted at this moment is not made again by our patch.
             "metadata": {"name": NAME, "uid": live.metadata.uid},
-            "webhooks": entries(configuration, shipped, &kinds, trust),
+            "webhooks": entries(configuration, &shipped, &kinds, trust),
         });
         let by_us = PatchParams::apply(NAME).force();
         let written = api.patch(NAME, &by_us, &Patch::Apply(&ours)).await;
         let written = written.map_err(|error| RegistrationError::Write(Box::new(error)))?;
+        if let Some(name) = missing {
+            return Err(RegistrationError::NoEntry(name));
+        }
         if written.metadata.resource_version == live.metadata.resource_version {
             Ok(WriteOutcome::Unchanged)
         } else {
@@ -264,6 +268,10 @@ mod tests {
         }
 
         async fn look(&self) -> WriteOutcome {
+            self.look_at(Configuration::Validating).await
+        }
+
+        async fn look_at(&self, configuration: Configuration) -> WriteOutcome {
             let (trust, metrics) = (watch::channel(Trust::Unknown).1, Arc::new(Metrics::new()));
             let registration = Registration::new(
                 self.client(),
@@ -272,9 +280,7 @@ mod tests {
                 Arc::clone(&metrics),
             );
             let trust = Trust::Bundle("PEM".to_owned());
-            registration
-                .look(Configuration::Validating, &trust, None)
-                .await
+            registration.look(configuration, &trust, None).await
         }
     }
 
@@ -310,6 +316,19 @@ mod tests {
     async fn says_when_nothing_had_to_be_changed() {
         let server = ApiServer::with("validate.portcullis.dev");
         assert_eq!(server.look().await, WriteOutcome::Unchanged);
+    }
+
+    #[tokio::test]
+    async fn opens_the_entries_that_are_there_and_says_which_is_not() {
+        let server = ApiServer::with("patch.portcullis.dev");
+        assert_eq!(
+            server.look_at(Configuration::Mutating).await,
+            WriteOutcome::Failed
+        );
+        let written = server.written.lock().unwrap();
+        let entries = written[0].2["webhooks"].as_array().unwrap();
+        let names: Vec<_> = entries.iter().map(|entry| &entry["name"]).collect();
+        assert_eq!(names, ["patch.portcullis.dev"]);
     }
 
     #[tokio::test]

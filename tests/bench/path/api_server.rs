@@ -130,6 +130,7 @@ fn install(plane: &ControlPlane) -> Server {
         port: free_port(),
         admin_port: free_port(),
         log: plane.folder().join("portcullis.log"),
+        gate_image: "registry.example/portcullis-gate:0.1.0",
     };
     fs::write(&launch.settings, "enforce: deny\n").expect("the folder is ours");
     let mut objects = called_by_url(&admin, launch.port);

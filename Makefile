@@ -9,8 +9,8 @@ DOCKER ?= docker
 IMAGE ?= portcullis:0.1.0
 TARGET ?= $(shell uname -m)-unknown-linux-gnu
 # What the tests need of Debian beside Rust and Go: a linker, roots for the package registries, a linter,
-# the databases that the gate's checks ask, and a clock that can be made to jump.
-PACKAGES := ca-certificates faketime gcc libc6-dev postgresql redis-server shellcheck
+# the databases that the gate's checks ask, a clock that can be made to jump, and what tries the alerts.
+PACKAGES := ca-certificates faketime gcc libc6-dev postgresql prometheus redis-server shellcheck
 SCRIPTS := .ci/run $(wildcard certs/*.sh tests/*.sh tests/*/*.sh tests/*/*/*.sh)
 
 .PHONY: help

@@ -34,3 +34,6 @@ mod gate_path;
 
 #[cfg(feature = "gate")]
 mod gate;
+
+#[cfg(all(feature = "gate", feature = "webhook"))]
+mod monitoring;

@@ -1,6 +1,6 @@
 //! The gate for real: the program in front of servers, with real databases behind them.
 
-mod harness;
+pub mod harness;
 
 // Each kind of check against what it looks at.
 mod checks;

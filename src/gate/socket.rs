@@ -34,6 +34,10 @@ pub(super) struct WriteError {
 // === impl WriteError ===
 
 impl WriteError {
+    pub(super) fn new(started: bool, source: io::Error) -> Self {
+        Self { started, source }
+    }
+
     /// The same error, when something was written before.
     pub(super) fn after(self, wrote_before: bool) -> Self {
         Self {
@@ -92,10 +96,7 @@ pub(super) async fn write_all(stream: &TcpStream, parts: [&[u8]; 3]) -> Result<(
     while !left.is_empty() {
         match stream.try_write_vectored(left) {
             Ok(0) => {
-                return Err(WriteError {
-                    started,
-                    source: io::ErrorKind::WriteZero.into(),
-                });
+                return Err(WriteError::new(started, io::ErrorKind::WriteZero.into()));
             }
             Ok(written) => {
                 started = true;
@@ -104,9 +105,9 @@ pub(super) async fn write_all(stream: &TcpStream, parts: [&[u8]; 3]) -> Result<(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| stream.poll_write_ready(context))
                     .await
-                    .map_err(|source| WriteError { started, source })?;
+                    .map_err(|source| WriteError::new(started, source))?;
             }
-            Err(source) => return Err(WriteError { started, source }),
+            Err(source) => return Err(WriteError::new(started, source)),
         }
     }
     Ok(())

@@ -192,6 +192,15 @@ impl Gate {
         assert!(limit.await.unwrap().success());
     }
 
+    /// How many file descriptors the gate has of this kind, `pipe:` say, or of all.
+    pub fn descriptors(&self, kind: &str) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id().unwrap());
+        let all = std::fs::read_dir(folder).unwrap();
+        all.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+            .filter(|target| target.to_string_lossy().starts_with(kind))
+            .count()
+    }
+
     /// Waits for the end: the exit code and the log.
     pub async fn ended(self) -> (Option<i32>, String) {
         let output = timeout(PATIENCE, self.child.wait_with_output()).await;

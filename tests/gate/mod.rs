@@ -16,6 +16,9 @@ mod warmup;
 // What is met seldom.
 mod edges;
 
+// What bytes on their way take.
+mod descriptors;
+
 // The end, under load.
 mod drain;
 

@@ -10,6 +10,9 @@ mod http2;
 // Bytes as they come.
 mod tcp;
 
+// Many of them.
+mod bodies;
+
 // Not all at once, and the end.
 mod ramp;
 

@@ -8,6 +8,7 @@ use tokio::{net::TcpStream, task::coop::consume_budget};
 use super::{
     buffer::{Blocks, Buffer},
     chunked::{Chunked, Malformed, Piece},
+    pipe,
 };
 use crate::gate::socket::{self, WriteError};
 
@@ -30,6 +31,14 @@ pub(super) enum Chunks {
     /// Only their data, for readers that know no chunks.
     Unwrap,
 }
+
+/// From how much on a rest of known length is not copied: less has mostly come with the head.
+///
+/// Measured on loopback as the gate's CPU time a request (`tcp`, 64 connections): bodies of 64 KiB
+/// took 12 to 16 us through a pipe, 23 to 25 through blocks of 32 KiB, 18 to 20 through blocks of
+/// 128 KiB, and HAProxy 27 to 31; bodies of 1 KiB 8.6 to 9.1 through a pipe and 8.5 to 9.0 through
+/// a block, so that what comes without a length needs no other way for small messages.
+const BULK: u64 = 16 * 1024;
 
 /// A body and the connections between which it goes.
 #[derive(Debug)]
@@ -82,6 +91,24 @@ impl Body {
 
     pub(super) fn is_done(&self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(Chunked::Done))
+    }
+
+    /// How much may pass without being looked at, where that is worth a pipe.
+    fn bulk(&self) -> Option<usize> {
+        match self {
+            Self::Length(left) if *left >= BULK => {
+                Some(usize::try_from(*left).unwrap_or(usize::MAX))
+            }
+            Self::UntilClose => Some(usize::MAX),
+            Self::Length(_) | Self::Chunked(_) => None,
+        }
+    }
+
+    /// Notes that so much of what [`bulk`](Self::bulk) allowed has passed.
+    fn passed(&mut self, length: usize) {
+        if let Self::Length(left) = self {
+            *left = left.saturating_sub(u64::try_from(length).unwrap_or(u64::MAX));
+        }
     }
 
     fn step(&mut self, input: &[u8], chunks: Chunks) -> Result<Step, Malformed> {
@@ -156,7 +183,14 @@ impl Flow<'_> {
             if self.body.is_done() {
                 return Ok(());
             }
-            if step.pass + step.skip == 0 && self.fill().await? == 0 {
+            if step.pass + step.skip > 0 {
+                continue;
+            }
+            let more = match self.body.bulk() {
+                Some(limit) => self.splice(limit).await?,
+                None => self.fill().await?,
+            };
+            if more == 0 {
                 return match self.body {
                     Body::UntilClose => Ok(()),
                     Body::Length(_) | Body::Chunked(_) => {
@@ -178,6 +212,33 @@ impl Flow<'_> {
                     self.wait().await?;
                 }
                 read => return read.map_err(Broken::Source),
+            }
+        }
+    }
+
+    /// Passes on what comes without a copy, where there is a pipe to be had, when nothing is left in
+    /// the buffer; 0 bytes are the end of the connection.
+    async fn splice(&mut self, limit: usize) -> Result<usize, Broken> {
+        consume_budget().await;
+        self.buffer.release(self.blocks);
+        loop {
+            let Some(pipe) = self.blocks.pipes.take() else {
+                return self.fill().await;
+            };
+            match pipe.fill(self.from, limit) {
+                Ok(length) => {
+                    let emptied = pipe.empty(self.to, length).await;
+                    emptied.map_err(|error| error.after(true))?;
+                    pipe.give_back();
+                    self.body.passed(length);
+                    return Ok(length);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    pipe.give_back();
+                    self.wait().await?;
+                }
+                Err(error) if pipe::is_refusal(&error) => self.blocks.pipes.forbid(),
+                Err(error) => return Err(Broken::Source(error)),
             }
         }
     }
@@ -215,4 +276,52 @@ pub(crate) async fn copy(
     };
     flow.run(&[]).await.map_err(io::Error::other)?;
     SockRef::from(to).shutdown(Shutdown::Write)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::gate::proxy::pipe::Pipes;
+
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_body_is_copied_where_splice_is_refused() {
+        let mut blocks = Blocks::default();
+        blocks.pipes = Pipes::broken();
+        let ((mut sender, from), (to, mut receiver)) = (connection().await, connection().await);
+        let body: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let mut flow = Flow {
+            from: &from,
+            to: &to,
+            buffer: &mut Buffer::default(),
+            blocks: &blocks,
+            body: Body::Length(body.len().try_into().unwrap()),
+            chunks: Chunks::Keep,
+            watched: false,
+        };
+        let mut got = vec![0; body.len()];
+        let (sent, passed, read) = tokio::join!(
+            sender.write_all(&body),
+            flow.run(b""),
+            receiver.read_exact(&mut got)
+        );
+        sent.unwrap();
+        passed.unwrap();
+        read.unwrap();
+        assert!(got == body, "other bytes came");
+        assert!(blocks.pipes.take().is_none(), "splice is tried again");
+    }
 }

@@ -9,17 +9,20 @@ use std::{
 use bytes::BufMut;
 use tokio::net::TcpStream;
 
-use super::request::MAX_HEAD;
+use super::{pipe::Pipes, request::MAX_HEAD};
 
-/// Size of a block. A head fits in one; 64 KiB bodies pass in two or three reads.
+/// Size of a block. A head fits in one.
 pub(crate) const BLOCK: usize = MAX_HEAD;
 
 /// Blocks kept for later use: 1 MiB in all.
 const STOCK: usize = 32;
 
-/// Blocks that nobody uses at the moment.
+/// Blocks that nobody uses at the moment, and the pipes that long bodies take instead.
 #[derive(Debug, Default)]
-pub(crate) struct Blocks(Mutex<Vec<Vec<u8>>>);
+pub(crate) struct Blocks {
+    stock: Mutex<Vec<Vec<u8>>>,
+    pub(super) pipes: Pipes,
+}
 
 /// Bytes that were read and not yet handled.
 #[derive(Debug, Default)]
@@ -33,13 +36,13 @@ pub(crate) struct Buffer {
 impl Blocks {
     /// An empty block.
     pub(crate) fn take(&self) -> Vec<u8> {
-        let mut stock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
         stock.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK))
     }
 
     /// Gives a block back.
     pub(crate) fn give(&self, mut block: Vec<u8>) {
-        let mut stock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
         if block.capacity() == BLOCK && stock.len() < STOCK {
             block.clear();
             stock.push(block);
@@ -115,11 +118,11 @@ mod tests {
         buffer.release(&blocks);
         assert_eq!(buffer.filled(), b"rest");
         assert!(buffer.bytes.capacity() < 100);
-        assert_eq!(blocks.0.lock().unwrap().len(), 1);
+        assert_eq!(blocks.stock.lock().unwrap().len(), 1);
         buffer.make_room(&blocks);
         assert_eq!(buffer.filled(), b"rest");
         assert_eq!(buffer.bytes.capacity(), BLOCK);
-        assert!(blocks.0.lock().unwrap().is_empty());
+        assert!(blocks.stock.lock().unwrap().is_empty());
     }
 
     #[test]
@@ -130,6 +133,6 @@ mod tests {
             blocks.give(block);
         }
         blocks.give(vec![0; 3]);
-        assert_eq!(blocks.0.lock().unwrap().len(), STOCK);
+        assert_eq!(blocks.stock.lock().unwrap().len(), STOCK);
     }
 }

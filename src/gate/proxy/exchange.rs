@@ -208,7 +208,6 @@ impl Download<'_> {
                     self.body(&head, response.body).await
                 }
             };
-            self.path.blocks.give(head);
             passed?;
             if response.status >= 200 || response.status == 101 {
                 return Ok(response);
@@ -227,7 +226,10 @@ impl Download<'_> {
                 match response::read(self.buffer.filled(), self.request, closing, &mut head) {
                     Ok(Some((length, response))) => {
                         self.buffer.consume(length);
-                        return Ok((head, response));
+                        // A body may take long; its head takes no more than it needs meanwhile.
+                        let small = head.as_slice().to_vec();
+                        self.path.blocks.give(head);
+                        return Ok((small, response));
                     }
                     Ok(None) => self.path.blocks.give(head),
                     Err(response::Garbage) => return Err(Failure::Garbage),

@@ -174,8 +174,12 @@ impl Session {
             return Ok(None);
         }
         let busy = self.path.in_flight.enter();
-        let mut head = self.path.blocks.take();
-        let request = self.read_head(&mut head).await?;
+        let mut block = self.path.blocks.take();
+        let request = self.read_head(&mut block).await?;
+        // A request that waits, in the hold queue or for the app, takes no more than it needs.
+        let head = block.as_slice().to_vec();
+        self.path.blocks.give(block);
+        self.inbound.release(&self.path.blocks);
         Ok(request.map(|request| Asked {
             request,
             head,
@@ -291,12 +295,12 @@ impl Session {
     async fn answer(&mut self, asked: Asked) -> Next {
         let Asked {
             request,
-            mut head,
+            head,
             busy,
         } = asked;
         let pass = match self.path.admission.pass_at_once() {
             Some(pass) => pass,
-            None => match self.wait_for_passage(&mut head).await {
+            None => match self.wait_for_passage(head.len()).await {
                 Verdict::Pass(pass) => pass,
                 refused @ (Verdict::Refuse(_) | Verdict::ClientGone) => {
                     return self.unserved(refused, &request).await;
@@ -307,17 +311,12 @@ impl Session {
         let in_flight = Counted::by(&path.traffic.in_flight);
         let next = self.ask(&request, &head, pass, busy).await;
         drop(in_flight);
-        path.blocks.give(head);
         self.last_seen = Instant::now();
         next
     }
 
-    /// Waits in the hold queue with as little memory as the request needs.
-    async fn wait_for_passage(&mut self, head: &mut Vec<u8>) -> Verdict {
-        let small = head.as_slice().to_vec();
-        self.path.blocks.give(std::mem::replace(head, small));
-        self.inbound.release(&self.path.blocks);
-        let bytes = head.len() + self.inbound.filled().len();
+    async fn wait_for_passage(&self, head: usize) -> Verdict {
+        let bytes = head + self.inbound.filled().len();
         self.path
             .admission
             .wait(bytes, socket::closed_by_peer(&self.client))

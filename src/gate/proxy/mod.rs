@@ -5,6 +5,7 @@
 
 // Memory for bytes on their way.
 mod buffer;
+mod pipe;
 
 // What a field means to a proxy.
 mod fields;

@@ -1,9 +1,9 @@
 //! Which life of the app this is: told by the listening sockets that the kernel shows.
 //!
-//! A pod shares one network namespace, so the gate sees the app's listening sockets in
-//! `/proc/net/tcp{,6}`. The inode of a socket is its alone: another inode means that the app was
-//! restarted, even when it was back before anybody noticed. Where no socket is shown (another
-//! machine, some sandboxes) only refused connections tell.
+//! A pod shares one network namespace, so the kernel shows the gate the app's listening sockets. The
+//! inode of a socket is its alone: another inode means that the app was restarted, even when it was
+//! back before anybody noticed. Where no socket is shown (another machine, some sandboxes) only
+//! refused connections tell.
 
 mod sockets;
 
@@ -53,12 +53,6 @@ struct Remembered {
 // === impl Identity ===
 
 impl Identity {
-    fn new(ports: Vec<BTreeSet<u64>>) -> Self {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let boot = boot.trim().to_owned();
-        Self { boot, ports }
-    }
-
     /// Whether each port has a socket that it had before. Servers of several processes with a
     /// socket each (`SO_REUSEPORT`) replace them one by one without being another app.
     fn is_same_app(&self, other: &Self) -> bool {
@@ -146,6 +140,12 @@ impl Memory {
             _ => Ok(()),
         }
     }
+}
+
+/// Tells one run of the machine's kernel from the next (random(4)).
+fn boot_id() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    boot.trim().to_owned()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Identity, sockets};
+use super::{Identity, boot_id, sockets::Sockets};
 use crate::gate::{
     check::{Pace, describe},
     switch::{AppLoss, LossKind},
@@ -47,10 +47,7 @@ pub async fn watch(
     mut pace: watch::Receiver<Pace>,
     sightings: mpsc::Sender<Sighting>,
 ) {
-    let mut watcher = Watcher {
-        ports: ports.into_iter().map(Port::new).collect(),
-        confirmed: None,
-    };
+    let mut watcher = Watcher::new(ports);
     loop {
         let looked = Instant::now();
         let sighting = watcher.look().await;
@@ -85,6 +82,8 @@ pub async fn watch(
 #[derive(Debug)]
 struct Watcher {
     ports: Vec<Port>,
+    sockets: Sockets,
+    boot: String,
     /// The sockets that a connection was last made to. While the kernel shows the same ones, they
     /// listen, and the app need not be bothered with connections.
     confirmed: Option<Identity>,
@@ -100,6 +99,15 @@ struct Port {
 // === impl Watcher ===
 
 impl Watcher {
+    fn new(ports: Vec<Vec<SocketAddr>>) -> Self {
+        Self {
+            ports: ports.into_iter().map(Port::new).collect(),
+            sockets: Sockets::new(),
+            boot: boot_id(),
+            confirmed: None,
+        }
+    }
+
     async fn look(&mut self) -> Sighting {
         let identity = self.identity();
         if let (Some(identity), Some(confirmed)) = (&identity, &self.confirmed)
@@ -109,7 +117,7 @@ impl Watcher {
             return Sighting::Accepts(Some(identity.clone()));
         }
         for port in &self.ports {
-            if let Err(why) = port.connect().await {
+            if let Err(why) = port.connect(&mut self.sockets).await {
                 self.confirmed = None;
                 return Sighting::Refuses(why);
             }
@@ -126,10 +134,14 @@ impl Watcher {
     }
 
     /// `None` unless every port has a socket to be seen.
-    fn identity(&self) -> Option<Identity> {
-        let ports: Vec<_> = self.ports.iter().map(Port::inodes).collect();
+    fn identity(&mut self) -> Option<Identity> {
+        let inodes = |port: &Port| port.inodes(&mut self.sockets);
+        let ports: Vec<_> = self.ports.iter().map(inodes).collect();
         let all = ports.iter().all(|inodes| !inodes.is_empty());
-        all.then(|| Identity::new(ports))
+        all.then(|| Identity {
+            boot: self.boot.clone(),
+            ports,
+        })
     }
 }
 
@@ -148,21 +160,22 @@ impl Port {
         self.addresses.first().map_or(0, SocketAddr::port)
     }
 
-    fn inodes(&self) -> BTreeSet<u64> {
+    fn inodes(&self, sockets: &mut Sockets) -> BTreeSet<u64> {
         if !self.local {
             return BTreeSet::new();
         }
         let ours = |address: &SocketAddr| {
             address.ip().is_unspecified() || self.addresses.contains(address)
         };
-        sockets::listening(self.number())
+        sockets
+            .listening(self.number())
             .into_iter()
             .filter(|socket| ours(&socket.address))
             .map(|socket| socket.inode)
             .collect()
     }
 
-    async fn connect(&self) -> Result<(), String> {
+    async fn connect(&self, sockets: &mut Sockets) -> Result<(), String> {
         let connecting = TcpStream::connect(self.addresses.as_slice());
         let why = match timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(_)) => return Ok(()),
@@ -173,7 +186,8 @@ impl Port {
             .addresses
             .first()
             .map_or_else(String::new, ToString::to_string);
-        let loopback = sockets::listening(self.number())
+        let loopback = sockets
+            .listening(self.number())
             .into_iter()
             .find(|socket| socket.address.ip().is_loopback())
             .filter(|_| self.local);
@@ -198,10 +212,7 @@ mod tests {
     }
 
     fn watcher(addresses: &[SocketAddr]) -> Watcher {
-        Watcher {
-            ports: vec![Port::new(addresses.to_vec())],
-            confirmed: None,
-        }
+        Watcher::new(vec![addresses.to_vec()])
     }
 
     #[tokio::test]

@@ -6,12 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-/// A listening socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Listening {
-    pub(super) address: SocketAddr,
-    pub(super) inode: u64,
-}
+use super::Listening;
 
 /// `TCP_LISTEN` in the kernel's `tcp_states.h`.
 const LISTEN: &str = "0A";
@@ -65,8 +60,6 @@ fn parse_address(hex: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
 
     #[test]
@@ -82,22 +75,5 @@ mod tests {
             "[fe80::1]:8081".parse().unwrap()
         );
         assert_eq!(parse(&v4.replace(" 0A ", " 01 ")), None);
-    }
-
-    #[test]
-    fn finds_a_socket_while_it_listens() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let found = listening(address.port());
-        assert!(
-            found.iter().any(|socket| socket.address == address),
-            "{found:?}"
-        );
-        drop(listener);
-        let found = listening(address.port());
-        assert!(
-            !found.iter().any(|socket| socket.address == address),
-            "{found:?}"
-        );
     }
 }

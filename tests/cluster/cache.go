@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -89,4 +90,21 @@ func fingerprint(folder string, names ...string) (string, error) {
 		fmt.Fprintf(sum, "%s %d\n%s", name, len(content), content)
 	}
 	return fmt.Sprintf("%x", sum.Sum(nil))[:12], nil
+}
+
+// clusterNames are those of the clusters that we have started and not taken away.
+func clusterNames() ([]string, error) {
+	cache, err := cacheFolder()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(filepath.Join(cache, "clusters"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	names := make([]string, len(entries))
+	for i, entry := range entries {
+		names[i] = entry.Name()
+	}
+	return names, err
 }

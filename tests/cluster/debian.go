@@ -120,7 +120,11 @@ func debianName() string {
 }
 
 // debianRoot is a folder with the node's Debian in it, as debootstrap leaves it.
-func debianRoot(t tools, log io.Writer) (string, error) {
+func debianRoot(log io.Writer) (string, error) {
+	t, err := unpackTools(log)
+	if err != nil {
+		return "", err
+	}
 	return once(debianName(), func(folder string) error {
 		debootstrap, err := t.find("debootstrap")
 		if err != nil {

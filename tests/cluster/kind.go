@@ -18,6 +18,7 @@ type kindFlags struct {
 	name  string
 	nodes int
 	keep  bool
+	all   bool
 	// rest are the arguments that follow
 	rest []string
 }
@@ -29,6 +30,7 @@ func parseKindFlags(args []string) kindFlags {
 	flags.StringVar(&parsed.name, "name", "portcullis", "")
 	flags.IntVar(&parsed.nodes, "nodes", 1, "")
 	flags.BoolVar(&parsed.keep, "keep", false, "")
+	flags.BoolVar(&parsed.all, "all", false, "")
 	_ = flags.Parse(args) // ExitOnError: it does not return one
 	parsed.rest = flags.Args()
 	return parsed
@@ -52,7 +54,7 @@ func kindCommand(args []string) error {
 	case "run":
 		return kindRun(ctx, flags, log)
 	case "down":
-		return kindDown(flags.name, log)
+		return kindDown(flags, log)
 	default:
 		return errUsage
 	}
@@ -136,7 +138,7 @@ func kindRun(ctx context.Context, flags kindFlags, log io.Writer) (err error) {
 		return err
 	}
 	if started && !flags.keep {
-		defer func() { err = errors.Join(err, kindDown(flags.name, log)) }()
+		defer func() { err = errors.Join(err, kindDown(flags, log)) }()
 	}
 	child := exec.Command(flags.rest[0], flags.rest[1:]...)
 	child.Stdin = os.Stdin
@@ -162,34 +164,69 @@ func bringUp(ctx context.Context, flags kindFlags, log io.Writer) (cluster *kind
 	if err != nil {
 		return nil, false, err
 	}
-	if len(nodes) == flags.nodes {
-		return cluster, false, cluster.ready(ctx)
+	if len(nodes) == 0 {
+		if err := cluster.create(ctx, flags.nodes); err != nil {
+			return nil, false, errors.Join(err, cluster.remove(), stopIfIdle(e, log))
+		}
+		return cluster, true, nil
 	}
-	if len(nodes) > 0 {
-		return nil, false, fmt.Errorf("the cluster %s is up with %d nodes, not %d: `cluster kind down -name %s` ends it",
+	if _, err := os.Stat(cluster.finished()); err != nil {
+		return nil, false, fmt.Errorf("a cluster %s is there that we have not started, or not to its end: `cluster kind down -name %s` takes it away",
+			flags.name, flags.name)
+	}
+	if len(nodes) != flags.nodes {
+		return nil, false, fmt.Errorf("the cluster %s is up with %d node(s), not %d: `cluster kind down -name %s` takes it away",
 			flags.name, len(nodes), flags.nodes, flags.name)
 	}
-	if err := cluster.create(ctx, flags.nodes); err != nil {
-		return nil, false, errors.Join(err, cluster.remove())
-	}
-	return cluster, true, nil
+	return cluster, false, cluster.ready(ctx)
 }
 
-func kindDown(name string, log io.Writer) error {
+// kindDown takes clusters away, and with the last one an engine of our own, or what a crash has left of it.
+func kindDown(flags kindFlags, log io.Writer) error {
 	unlock, err := lockEngines()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	cluster, err := findCluster(name, log)
+	names := []string{flags.name}
+	if flags.all {
+		if names, err = clusterNames(); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		cluster, err := findCluster(name, log)
+		if err != nil {
+			return err
+		}
+		if cluster == nil {
+			fmt.Fprintf(log, "cluster: there is no cluster %s\n", name)
+			continue
+		}
+		if err := cluster.remove(); err != nil {
+			return err
+		}
+	}
+	t, err := unpackedTools()
 	if err != nil {
 		return err
 	}
-	if cluster == nil {
-		fmt.Fprintf(log, "cluster: there is no cluster %s\n", name)
+	e, err := ownEngine(t)
+	if err != nil {
+		return err
+	}
+	return stopIfIdle(e, log)
+}
+
+func stopIfIdle(e *engine, log io.Writer) error {
+	if e.own == "" {
 		return nil
 	}
-	return cluster.remove()
+	if _, err := os.Stat(e.own); err != nil || e.answers() && !e.idle() {
+		return nil
+	}
+	fmt.Fprintln(log, "cluster: stopping our Docker engine; nothing uses it any more")
+	return e.stop()
 }
 
 // lockEngines keeps two of us from starting or ending an engine or a cluster at the same time.

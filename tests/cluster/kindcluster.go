@@ -53,11 +53,8 @@ func findCluster(name string, log io.Writer) (*kindCluster, error) {
 		return nil, err
 	}
 	nodes, err := cluster.nodes()
-	if err != nil {
+	if len(nodes) == 0 || err != nil {
 		return nil, err
-	}
-	if len(nodes) == 0 {
-		return nil, cluster.remove() // an engine that nothing needs any more, if it is ours
 	}
 	return cluster, nil
 }
@@ -121,8 +118,16 @@ func (c *kindCluster) create(ctx context.Context, nodes int) error {
 	if err := c.ready(ctx); err != nil {
 		return err
 	}
+	if err := c.engine.noteSettings(); err != nil {
+		return err
+	}
 	fmt.Fprintf(c.log, "cluster: the cluster %s is up after %s\n", c.name, time.Since(begun).Round(time.Second))
-	return c.engine.noteSettings()
+	return os.WriteFile(c.finished(), nil, 0o644)
+}
+
+// finished is a file that is there once the cluster is up.
+func (c *kindCluster) finished() string {
+	return filepath.Join(c.folder, "finished")
 }
 
 // kindConfig is kind's own configuration.
@@ -179,30 +184,13 @@ func (c *kindCluster) load(ctx context.Context, archive string) error {
 	return c.run(ctx, c.kind, "load", "image-archive", "--quiet", "--name", c.name, archive)
 }
 
-// remove takes the cluster away, and our engine with the last one.
+// remove takes the cluster away, as much of it as there is.
 func (c *kindCluster) remove() error {
-	nodes, err := c.nodes()
-	if err != nil {
+	if err := c.run(context.Background(), c.kind, "delete", "cluster", "--quiet", "--name", c.name, "--kubeconfig", c.kubeconfig()); err != nil {
 		return err
 	}
-	if len(nodes) > 0 {
-		if err := c.run(context.Background(), c.kind, "delete", "cluster", "--quiet", "--name", c.name, "--kubeconfig", c.kubeconfig()); err != nil {
-			return err
-		}
-		fmt.Fprintf(c.log, "cluster: the cluster %s is down\n", c.name)
-	}
-	if err := os.RemoveAll(c.folder); err != nil {
-		return err
-	}
-	if c.engine.own == "" {
-		return nil
-	}
-	left, err := c.engine.docker("ps", "--all", "--quiet").Output()
-	if err != nil || len(left) > 0 {
-		return err
-	}
-	fmt.Fprintln(c.log, "cluster: stopping our Docker engine; nothing uses it any more")
-	return c.engine.stop()
+	fmt.Fprintf(c.log, "cluster: the cluster %s is down\n", c.name)
+	return os.RemoveAll(c.folder)
 }
 
 func (c *kindCluster) kubectl(ctx context.Context, args ...string) error {

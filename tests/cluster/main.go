@@ -37,7 +37,7 @@ const usage = `usage:
   cluster kind run [-name NAME] [-nodes N] [-keep] -- COMMAND ...
                                           start the cluster unless it is up, run COMMAND with KUBECONFIG set and
                                           kubectl and docker in PATH, stop the cluster if it was started (not with -keep)
-  cluster kind down [-name NAME]          stop the cluster, and take away all that it needed
+  cluster kind down [-name NAME | -all]   stop the cluster, and take away all that it needed
   cluster kind build                      make ready what takes long, as far as this machine will need it
 
 kind uses the Docker engine there is, or else starts one of its own (as root), and takes kind's usual node

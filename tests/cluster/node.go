@@ -58,6 +58,17 @@ func buildNode(log io.Writer) (*nodeImage, error) {
 
 // assembleNode writes node.tar into the folder.
 func assembleNode(name, source, kubernetes, folder string, log io.Writer) error {
+	type result struct {
+		folder string
+		err    error
+	}
+	// Mostly waits for a mirror, while the compiler needs the cores.
+	debian := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread() // its children die with the thread
+		folder, err := debianRoot(log)
+		debian <- result{folder, err}
+	}()
 	programs, err := buildOnce(log)
 	if err != nil {
 		return err
@@ -70,13 +81,9 @@ func assembleNode(name, source, kubernetes, folder string, log io.Writer) error 
 	if err != nil {
 		return err
 	}
-	t, err := unpackTools(log)
-	if err != nil {
-		return err
-	}
-	debian, err := debianRoot(t, log)
-	if err != nil {
-		return err
+	system := <-debian
+	if system.err != nil {
+		return system.err
 	}
 	fmt.Fprintln(log, "cluster: putting the node image together (once; about half a minute)")
 	begun := time.Now()
@@ -91,7 +98,7 @@ func assembleNode(name, source, kubernetes, folder string, log io.Writer) error 
 		}
 	}
 	root, layer := filepath.Join(work, "root"), filepath.Join(work, "layer.tar")
-	if err := quietly(exec.Command("cp", "--archive", "--reflink=auto", filepath.Join(debian, "root"), root)); err != nil {
+	if err := quietly(exec.Command("cp", "--archive", "--reflink=auto", filepath.Join(system.folder, "root"), root)); err != nil {
 		return err
 	}
 	build := exec.Command(filepath.Join(source, "node/build.sh"), root, layer)

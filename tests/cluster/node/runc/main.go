@@ -6,7 +6,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"math/bits"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -87,7 +86,7 @@ func readHost(status, score string) (host, error) {
 		return here, fmt.Errorf("CapBnd in /proc/self/status: %w", err)
 	}
 	for i, name := range capabilities {
-		if bounding&bits.RotateLeft64(1, i) == 0 {
+		if bounding>>i&1 == 0 {
 			here.lacks["CAP_"+name] = true
 		}
 	}

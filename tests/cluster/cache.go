@@ -92,13 +92,28 @@ func fingerprint(folder string, names ...string) (string, error) {
 	return fmt.Sprintf("%x", sum.Sum(nil))[:12], nil
 }
 
+// clusterFolder is where a cluster's own files are.
+func clusterFolder(name string) (string, error) {
+	cache, err := cacheFolder()
+	return filepath.Join(cache, "clusters", name), err
+}
+
+// forgetCluster removes what is left of a cluster that is not there.
+func forgetCluster(name string) error {
+	folder, err := clusterFolder(name)
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(folder)
+}
+
 // clusterNames are those of the clusters that we have started and not taken away.
 func clusterNames() ([]string, error) {
-	cache, err := cacheFolder()
+	folder, err := clusterFolder("")
 	if err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(filepath.Join(cache, "clusters"))
+	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

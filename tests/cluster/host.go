@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -69,29 +70,34 @@ func (p privileges) forEngine() error {
 	return nil
 }
 
-// machineSettings are those kernel settings that kubelet changes for the whole machine, from inside a node.
-var machineSettings = []string{
-	"kernel/keys/root_maxbytes", "kernel/keys/root_maxkeys", "kernel/panic", "kernel/panic_on_oops",
-	"vm/overcommit_memory", "vm/panic_on_oom",
+// machineSettings are the kernel's settings that kubelet changes for the whole machine, from inside a
+// node, and to what (setupKernelTunables in pkg/kubelet/cm).
+var machineSettings = map[string]string{
+	"kernel/keys/root_maxbytes": "25000000",
+	"kernel/keys/root_maxkeys":  "1000000",
+	"kernel/panic":              "10",
+	"kernel/panic_on_oops":      "1",
+	"vm/overcommit_memory":      "1",
+	"vm/panic_on_oom":           "0",
 }
 
 // readSettings reads what /proc/sys, or a folder like it, holds now.
 func readSettings(folder string) map[string]string {
 	settings := map[string]string{}
-	for _, name := range machineSettings {
-		if content, err := os.ReadFile(folder + "/" + name); err == nil {
+	for name := range machineSettings {
+		if content, err := os.ReadFile(filepath.Join(folder, name)); err == nil {
 			settings[name] = strings.TrimSpace(string(content))
 		}
 	}
 	return settings
 }
 
-// restoreSettings puts back what was before, but only where nobody else has changed it since.
-func restoreSettings(folder string, before, after map[string]string) error {
+// restoreSettings puts back what was before, but only where kubelet's value still stands.
+func restoreSettings(folder string, before map[string]string) error {
 	var errs []error
 	for name, now := range readSettings(folder) {
-		if was, known := before[name]; known && was != now && now == after[name] {
-			errs = append(errs, os.WriteFile(folder+"/"+name, []byte(was+"\n"), 0o644))
+		if was, known := before[name]; known && was != now && now == machineSettings[name] {
+			errs = append(errs, os.WriteFile(filepath.Join(folder, name), []byte(was+"\n"), 0o644))
 		}
 	}
 	return errors.Join(errs...)

@@ -10,8 +10,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"syscall"
 )
+
+// It is part of the names of containers, hosts and folders.
+var clusterName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 
 // kindFlags are those of `cluster kind ...`.
 type kindFlags struct {
@@ -42,6 +46,9 @@ func kindCommand(args []string) error {
 		return errUsage
 	}
 	flags, log := parseKindFlags(args[1:]), os.Stderr
+	if !clusterName.MatchString(flags.name) {
+		return fmt.Errorf("kind: %q is no name for a cluster: use small letters, digits and -", flags.name)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	switch args[0] {
@@ -166,6 +173,9 @@ func bringUp(ctx context.Context, flags kindFlags, log io.Writer) (cluster *kind
 	}
 	if len(nodes) == 0 {
 		if err := cluster.create(ctx, flags.nodes); err != nil {
+			if ctx.Err() != nil {
+				err = errors.New("interrupted")
+			}
 			return nil, false, errors.Join(err, cluster.remove(), stopIfIdle(e, log))
 		}
 		return cluster, true, nil
@@ -201,6 +211,9 @@ func kindDown(flags kindFlags, log io.Writer) error {
 		}
 		if cluster == nil {
 			fmt.Fprintf(log, "cluster: there is no cluster %s\n", name)
+			if err := forgetCluster(name); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := cluster.remove(); err != nil {

@@ -31,7 +31,7 @@ type kindCluster struct {
 }
 
 func newCluster(name string, e *engine, log io.Writer) (*kindCluster, error) {
-	cache, err := cacheFolder()
+	folder, err := clusterFolder(name)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func newCluster(name string, e *engine, log io.Writer) (*kindCluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kindCluster{name: name, folder: filepath.Join(cache, "clusters", name), kind: kind, engine: e, log: log}, nil
+	return &kindCluster{name: name, folder: folder, kind: kind, engine: e, log: log}, nil
 }
 
 // findCluster gives a cluster that has nodes, or nil. It starts nothing.
@@ -116,9 +116,6 @@ func (c *kindCluster) create(ctx context.Context, nodes int) error {
 		}
 	}
 	if err := c.ready(ctx); err != nil {
-		return err
-	}
-	if err := c.engine.noteSettings(); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.log, "cluster: the cluster %s is up after %s\n", c.name, time.Since(begun).Round(time.Second))

@@ -24,9 +24,9 @@ const (
 type ownEngineState struct {
 	PID int `json:"pid"`
 	// Started is the process's start time, as the PID alone may be another process's by now.
-	Started string            `json:"started"`
-	Before  map[string]string `json:"settingsBefore"`
-	After   map[string]string `json:"settingsAfter"`
+	Started string `json:"started"`
+	// Settings of the machine, as they were before.
+	Settings map[string]string `json:"settings"`
 }
 
 // link is our engine's one network link, a bridge. The kernel allows 15 bytes.
@@ -59,8 +59,7 @@ func (e *engine) start(t tools, rights privileges, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// The state is there before the process, as it says what to put back.
-	state := ownEngineState{Before: readSettings("/proc/sys")}
+	state := ownEngineState{Settings: readSettings("/proc/sys")}
 	if err := e.launch(t, dockerd, &state); err != nil {
 		return err
 	}
@@ -144,10 +143,6 @@ func (e *engine) launch(t tools, args []string, state *ownEngineState) error {
 	if state.Started, err = startTime(state.PID); err != nil {
 		return err
 	}
-	return e.writeState(state)
-}
-
-func (e *engine) writeState(state *ownEngineState) error {
 	content, err := json.Marshal(state)
 	if err != nil {
 		return err
@@ -167,19 +162,6 @@ func (e *engine) readState() (*ownEngineState, error) {
 	return state, nil
 }
 
-// noteSettings remembers what the nodes have made of the machine's settings.
-func (e *engine) noteSettings() error {
-	if e.own == "" {
-		return nil
-	}
-	state, err := e.readState()
-	if err != nil {
-		return err
-	}
-	state.After = readSettings("/proc/sys")
-	return e.writeState(state)
-}
-
 // stop ends our engine and takes away all that it has made, whatever of that is there.
 func (e *engine) stop() error {
 	state, err := e.readState()
@@ -196,16 +178,37 @@ func (e *engine) stop() error {
 	if err := end(state.PID, state.Started); err != nil {
 		return err
 	}
-	if _, err := os.Stat("/sys/class/net/" + e.link()); err == nil {
-		if err := quietly(exec.Command("ip", "link", "delete", e.link())); err != nil {
-			return err
-		}
+	if err := e.removeLinks(); err != nil {
+		return err
 	}
 	removeControlGroups("/sys/fs/cgroup", filepath.Base(e.own))
 	for _, folder := range strings.Fields(privateFolders) {
 		_ = os.Remove(folder) // stays if somebody uses it
 	}
-	return errors.Join(restoreSettings("/proc/sys", state.Before, state.After), os.RemoveAll(e.own))
+	return errors.Join(restoreSettings("/proc/sys", state.Settings), os.RemoveAll(e.own))
+}
+
+// removeLinks removes our bridge and what is tied to it. A namespace whose processes were killed may live on
+// for minutes, until the peers of its connections have been told, and its link with it.
+func (e *engine) removeLinks() error {
+	bridge := "/sys/class/net/" + e.link()
+	tied, err := os.ReadDir(filepath.Join(bridge, "brif"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	links := []string{e.link()}
+	for _, link := range tied {
+		links = append(links, link.Name())
+	}
+	for _, link := range links {
+		if err := quietly(exec.Command("ip", "link", "delete", link)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // end asks a process to end, and after a while makes it.

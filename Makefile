@@ -73,11 +73,11 @@ deps: ## Check that each feature builds alone, and that the gate never links a K
 	cargo check $(CARGO_FLAGS) --quiet --no-default-features --features gate
 
 ROUNDS ?= 5
-SECONDS ?= 10
+SECONDS ?= 2
 
 .PHONY: bench-gate
-bench-gate: PACKAGES := $(PACKAGES) curl haproxy nginx-light python3-minimal wrk
-bench-gate: packages ## Measure the gate beside nginx and HAProxy: ROUNDS=5 SECONDS=10; wants an idle machine
+bench-gate: PACKAGES := $(PACKAGES) curl haproxy nginx-light procps python3-minimal wrk
+bench-gate: packages ## Measure the gate beside nginx and HAProxy: ROUNDS=5 SECONDS=2; wants an idle machine
 	cargo build $(CARGO_FLAGS) --release --no-default-features --features gate --bin portcullis-gate
 	@ROUNDS=$(ROUNDS) RUN_SECONDS=$(SECONDS) tests/bench/gate.sh
 

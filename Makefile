@@ -108,12 +108,23 @@ demo: packages target/cluster ## See it work: a local control plane, and the sam
 	cargo build $(CARGO_FLAGS) --bin portcullis
 	@target/cluster run -- tests/demo.sh
 
+NODES ?= 2
+
+.PHONY: cluster
+cluster: packages target/cluster ## Start a kind cluster of NODES=2, and print what your shell needs for it; stopped by cluster-down
+	@target/cluster kind up -nodes $(NODES)
+
+.PHONY: cluster-down
+cluster-down: target/cluster ## Stop that cluster, and take away all that it needed
+	@target/cluster kind down
+
 .PHONY: clean
 clean: ## Remove what was built in this folder
 	cargo clean
 
 .PHONY: clean-cache
-clean-cache: ## Remove the Kubernetes programs that were built for the tests
+clean-cache: target/cluster ## Stop the clusters, and remove what was built for them: Kubernetes, the node image, the engine
+	@target/cluster kind down -all
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/portcullis"
 
 # --- parts of the above ---
@@ -127,6 +138,11 @@ target/cluster:
 .PHONY: kubernetes
 kubernetes: target/cluster
 	@target/cluster build
+
+# What a kind cluster is made of, as far as this machine cannot just pull it.
+.PHONY: kind
+kind: target/cluster
+	@target/cluster kind build
 
 .PHONY: packages
 packages:

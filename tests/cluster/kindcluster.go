@@ -118,6 +118,9 @@ func (c *kindCluster) create(ctx context.Context, nodes int) error {
 	if err := c.ready(ctx); err != nil {
 		return err
 	}
+	if err := c.reachable(ctx); err != nil {
+		return err
+	}
 	fmt.Fprintf(c.log, "cluster: the cluster %s is up after %s\n", c.name, time.Since(begun).Round(time.Second))
 	return os.WriteFile(c.finished(), nil, 0o644)
 }
@@ -174,6 +177,30 @@ func (c *kindCluster) ready(ctx context.Context) error {
 		return err
 	}
 	return c.kubectl(ctx, "--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout="+clusterTimeout)
+}
+
+// reachable makes sure that every node reaches a Service whose pods run on another: CoreDNS starts before the
+// workers are there. A firewall of the machine can drop what goes between containers.
+func (c *kindCluster) reachable(ctx context.Context) error {
+	nodes, err := c.nodes()
+	if err != nil {
+		return err
+	}
+	address, err := c.engine.command(ctx, filepath.Join(c.folder, "bin/kubectl"), "--kubeconfig="+c.kubeconfig(),
+		"--namespace=kube-system", "get", "service", "kube-dns", "--output=jsonpath={.spec.clusterIP}").Output()
+	if err != nil {
+		return fmt.Errorf("kubectl get service kube-dns: %w", err)
+	}
+	url := fmt.Sprintf("http://%s:9153/metrics", address)
+	for _, node := range nodes {
+		// Tried again for a while, as the rules for the Service may just be on their way.
+		err := c.run(ctx, "docker", "exec", node, "curl", "--silent", "--show-error", "--fail", "--output", "/dev/null",
+			"--connect-timeout", "2", "--retry", "15", "--retry-delay", "1", "--retry-all-errors", url)
+		if err != nil {
+			return fmt.Errorf("node %s does not reach cluster DNS; does a firewall here drop what goes between containers? %w", node, err)
+		}
+	}
+	return nil
 }
 
 // load gives all nodes the images of an archive, as `docker save` writes one.

@@ -100,7 +100,7 @@ func (c *kindCluster) create(ctx context.Context, nodes int) error {
 		return err
 	}
 	fmt.Fprintf(c.log, "cluster: starting the cluster %s: kind %s, %d node(s) of %s\n", c.name, kindVersion, nodes, image)
-	err = c.run(ctx, c.kind, "create", "cluster", "--quiet", "--name", c.name, "--config", config, "--image", image,
+	err = c.run(ctx, c.kind, "create", "cluster", "--name", c.name, "--config", config, "--image", image,
 		"--kubeconfig", c.kubeconfig())
 	if err != nil {
 		return err
@@ -205,12 +205,12 @@ func (c *kindCluster) reachable(ctx context.Context) error {
 
 // load gives all nodes the images of an archive, as `docker save` writes one.
 func (c *kindCluster) load(ctx context.Context, archive string) error {
-	return c.run(ctx, c.kind, "load", "image-archive", "--quiet", "--name", c.name, archive)
+	return c.run(ctx, c.kind, "load", "image-archive", "--name", c.name, archive)
 }
 
 // remove takes the cluster away, as much of it as there is.
 func (c *kindCluster) remove() error {
-	if err := c.run(context.Background(), c.kind, "delete", "cluster", "--quiet", "--name", c.name, "--kubeconfig", c.kubeconfig()); err != nil {
+	if err := c.run(context.Background(), c.kind, "delete", "cluster", "--name", c.name, "--kubeconfig", c.kubeconfig()); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.log, "cluster: the cluster %s is down\n", c.name)

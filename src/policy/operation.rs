@@ -104,9 +104,9 @@ mod tests {
             json!({"op": "replace", "path": "/other", "value": {"~": 1}}),
             json!({"op": "add", "path": "/other/~0", "value": 2}),
         ];
-        let patch: json_patch::Patch = serde_json::from_value(json!(operations)).unwrap();
+        let published: json_patch::Patch = serde_json::from_value(json!(operations)).unwrap();
         let mut expected = before.clone();
-        json_patch::patch(&mut expected, &patch).unwrap();
+        json_patch::patch(&mut expected, &published).unwrap();
 
         let mut after = before;
         for operation in operations {

@@ -5,7 +5,7 @@ use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use portcullis::cli::{check, explain, settings};
+use portcullis::cli::{check, doctor, explain, settings};
 use portcullis::telemetry::{self, LogArgs};
 use portcullis::webhook;
 
@@ -29,6 +29,8 @@ enum Command {
     Serve(Box<webhook::config::ServeArgs>),
     /// Judge manifests by the rules: files, folders, standard input.
     Check(Box<check::CheckArgs>),
+    /// Look whether the installation is sound, and say how to mend what is not.
+    Doctor(doctor::DoctorArgs),
     /// List the rules, or say what one demands, why, and how to meet it.
     Explain(explain::ExplainArgs),
     /// Print the settings' JSON schema, or try out a settings file.
@@ -73,6 +75,13 @@ fn run(args: Args) -> ExitCode {
             end(
                 outcome.map(check::Outcome::exit_code),
                 check::Error::exit_code,
+            )
+        }
+        Command::Doctor(args) => {
+            let outcome = doctor::run(&args, stdout(), stderr());
+            end(
+                outcome.map(doctor::Outcome::exit_code),
+                doctor::Error::exit_code,
             )
         }
         Command::Explain(args) => end(

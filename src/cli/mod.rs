@@ -1,10 +1,20 @@
-//! The command line beside the server: the same rules on files, a rule explained, the settings' schema.
+//! The command line beside the server: the same rules on files, a rule explained, the settings' schema, a look at an
+//! installation.
 
 /// What a terminal is shown, and what a pipe.
 mod terminal;
 
+/// Something to look at while it takes long.
+mod progress;
+
+/// The cluster of a kubeconfig, found as kubectl finds it.
+mod cluster;
+
 /// `portcullis check`.
 pub mod check;
+
+/// `portcullis doctor`.
+pub mod doctor;
 
 /// `portcullis explain`.
 pub mod explain;
@@ -12,4 +22,5 @@ pub mod explain;
 /// `portcullis settings`.
 pub mod settings;
 
+pub use cluster::ClusterError;
 pub use terminal::Color;

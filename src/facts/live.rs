@@ -47,6 +47,19 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// make us ask the API server tens of thousands of times.
 const MAX_QUESTIONS: usize = 1024;
 
+/// Rounds of questions, after which what is not known is unknown. An answer leads to further questions at most twice (a
+/// namespace to its twin, and on to the workload there), and all is asked again where a refusal is confirmed.
+const ROUNDS: usize = 8;
+
+/// One step of a pure function that asks before it answers.
+#[derive(Debug)]
+pub enum Step<T> {
+    /// All of these must be known first.
+    Ask(Vec<Query<'static>>),
+    /// That is it.
+    Done(T),
+}
+
 /// Live answers for all reviews of this process.
 #[derive(Clone, Debug)]
 pub struct Live {
@@ -161,6 +174,34 @@ impl Facts {
         for (query, answer, begun) in answers {
             let live = begun >= self.arrived || refuses_nothing(&query);
             self.answers.insert(query, Gathered { answer, live });
+        }
+    }
+
+    /// Asks what `step` wants to know, round by round, until it is done.
+    pub async fn settle<T>(&mut self, step: impl Fn(&dyn Known) -> Step<T>) -> T {
+        self.settle_confirmed(|_| false, step).await
+    }
+
+    /// The same, but what `rests_on_facts` is given only on facts that were asked since the review arrived.
+    pub async fn settle_confirmed<T>(
+        &mut self,
+        rests_on_facts: impl Fn(&T) -> bool,
+        step: impl Fn(&dyn Known) -> Step<T>,
+    ) -> T {
+        let mut rounds = 0;
+        loop {
+            match step(self) {
+                Step::Done(done) => {
+                    if !rests_on_facts(&done) || !self.confirm() {
+                        return done;
+                    }
+                }
+                Step::Ask(questions) if rounds < ROUNDS => {
+                    rounds += 1;
+                    self.ask(questions).await;
+                }
+                Step::Ask(_) => self.close(),
+            }
         }
     }
 

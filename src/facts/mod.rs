@@ -34,7 +34,7 @@ pub mod live;
 pub mod files;
 
 pub use files::Files;
-pub use live::Live;
+pub use live::{Live, Step};
 
 /// An API server that behaves as a test tells it to.
 #[cfg(test)]

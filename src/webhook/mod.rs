@@ -34,7 +34,7 @@ pub mod respond;
 pub mod metrics;
 
 /// Opens the mouth of our webhook configurations.
-mod registration;
+pub(crate) mod registration;
 
 /// Whole reviews in, whole answers out.
 #[cfg(test)]

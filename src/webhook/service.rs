@@ -20,12 +20,10 @@ use super::{
     review::Review,
 };
 use crate::{
-    facts::{Live, live::Facts},
+    facts::{Live, Step, live::Facts},
     policy::{
         self, Judgement,
-        facts::Query,
         gate::{self, Demand, Injecting},
-        operation::Operation,
         patch::{self, Patching},
         rules::RuleId,
         settings::Settings,
@@ -42,10 +40,6 @@ const FACTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// have set that lower.
 const FACTS_SHARE: f64 = 0.7;
 
-/// Rounds of questions, after which what is not known is unknown. An answer leads to further questions at most twice (a
-/// namespace to its twin, and on to the workload there), and all is asked again where a refusal is confirmed.
-const ROUNDS: usize = 8;
-
 /// Answers `POST /validate`, `POST /mutate` and `POST /inject`.
 #[derive(Clone, Debug)]
 pub struct Admission {
@@ -57,12 +51,6 @@ struct Shared {
     live: Live,
     settings: Arc<ArcSwap<Settings>>,
     metrics: Arc<Metrics>,
-}
-
-/// One step of a pure function that asks before it answers.
-enum Step<T> {
-    Ask(Vec<Query<'static>>),
-    Done(T),
 }
 
 // === impl Admission ===
@@ -125,17 +113,18 @@ impl Shared {
         review: &Review<'_>,
         workload: &Workload<'_>,
         settings: &Settings,
-        facts: Facts,
+        mut facts: Facts,
     ) -> Answer {
         let groups = groups(review);
         let request = request(review, &groups);
-        let verdict = settle(facts, blames, |facts| {
-            match policy::judge(workload, &request, facts, settings) {
-                Judgement::Ask(questions) => Step::Ask(questions),
-                Judgement::Done(verdict) => Step::Done(verdict),
-            }
-        })
-        .await;
+        let verdict = facts
+            .settle_confirmed(blames, |facts| {
+                match policy::judge(workload, &request, facts, settings) {
+                    Judgement::Ask(questions) => Step::Ask(questions),
+                    Judgement::Done(verdict) => Step::Done(verdict),
+                }
+            })
+            .await;
         self.metrics
             .reviews
             .count((workload.kind.into(), review.operation, verdict.decision));
@@ -149,16 +138,14 @@ impl Shared {
         review: &Review<'_>,
         workload: &Workload<'_>,
         settings: &Settings,
-        facts: Facts,
+        mut facts: Facts,
     ) -> Answer {
-        let never = |_: &Vec<Operation>| false;
-        let operations = settle(facts, never, |facts| {
-            match patch::patches(workload, facts, settings) {
+        let operations = facts
+            .settle(|facts| match patch::patches(workload, facts, settings) {
                 Patching::Ask(questions) => Step::Ask(questions),
                 Patching::Done(operations) => Step::Done(operations),
-            }
-        })
-        .await;
+            })
+            .await;
         if operations.is_empty() {
             self.metrics.patches.count((Patched::Unchanged,));
             return respond::allowed(&review.uid, "unchanged", &[]);
@@ -173,7 +160,7 @@ impl Shared {
         review: &Review<'_>,
         pod: &Workload<'_>,
         settings: &Settings,
-        facts: Facts,
+        mut facts: Facts,
     ) -> Result<Answer, Rejected> {
         let object = review.object.map_or("null", RawValue::get);
         let object = serde_json::from_str(object).map_err(|error| Rejected::Object {
@@ -184,16 +171,17 @@ impl Shared {
             },
         })?;
         let refuses = |injecting: &Injecting| matches!(injecting, Injecting::Refuse(_));
-        let injecting = settle(facts, refuses, |facts| {
-            match gate::inject(pod, &object, facts, settings) {
-                Injecting::Ask(questions) => Step::Ask(questions),
-                done @ (Injecting::Nothing
-                | Injecting::Left { .. }
-                | Injecting::Refuse(_)
-                | Injecting::Done(_)) => Step::Done(done),
-            }
-        })
-        .await;
+        let injecting = facts
+            .settle_confirmed(refuses, |facts| {
+                match gate::inject(pod, &object, facts, settings) {
+                    Injecting::Ask(questions) => Step::Ask(questions),
+                    done @ (Injecting::Nothing
+                    | Injecting::Left { .. }
+                    | Injecting::Refuse(_)
+                    | Injecting::Done(_)) => Step::Done(done),
+                }
+            })
+            .await;
         let injections = &self.metrics.injections;
         Ok(match injecting {
             Injecting::Ask(_) | Injecting::Nothing => {
@@ -257,30 +245,6 @@ impl Shared {
             rules = rules.join(","),
             "refused"
         );
-    }
-}
-
-/// Asks what `step` wants to know, round by round, until it is done. What `rests_on_facts` is given only on facts that
-/// were asked since the review arrived.
-async fn settle<T>(
-    mut facts: Facts,
-    rests_on_facts: impl Fn(&T) -> bool,
-    step: impl Fn(&Facts) -> Step<T>,
-) -> T {
-    let mut rounds = 0;
-    loop {
-        match step(&facts) {
-            Step::Done(done) => {
-                if !rests_on_facts(&done) || !facts.confirm() {
-                    return done;
-                }
-            }
-            Step::Ask(questions) if rounds < ROUNDS => {
-                rounds += 1;
-                facts.ask(questions).await;
-            }
-            Step::Ask(_) => facts.close(),
-        }
     }
 }
 

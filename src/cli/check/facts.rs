@@ -2,17 +2,14 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use kube::{
-    Config,
-    config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
-};
 use tokio::{
     runtime::{self, Runtime},
     time::Instant,
 };
 
 use crate::{
-    facts::{Files, Live},
+    cli::cluster::{self, ClusterError},
+    facts::{Files, Live, Step},
     policy::{
         Judgement, Request,
         facts::{Answer, Known, Query, Unknown},
@@ -29,10 +26,6 @@ use crate::{
 /// For all questions that one object raises. A person waits, so longer than a review may take, not as long as a
 /// cluster can be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Times that the judge may ask again: it asks for what a first answer leads to (a ServiceAccount's pull secrets, a
-/// namespace's twin), which is two rounds.
-const ROUNDS: usize = 8;
 
 /// Who answers.
 #[derive(Debug)]
@@ -53,38 +46,9 @@ pub(super) struct Cluster {
     namespace: String,
 }
 
-/// There is no cluster to ask.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// A kubeconfig that was named can't be used.
-    #[error("--kubeconfig {}", file.display())]
-    Kubeconfig {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<KubeconfigError>,
-    },
-    /// There is no kubeconfig, or it can't be used.
-    #[error("--facts cluster: no cluster is configured; name a kubeconfig with --kubeconfig")]
-    Infer(#[source] Box<InferConfigError>),
-    /// The configuration makes no client.
-    #[error("--facts cluster: the cluster's address or credentials can't be used")]
-    Client(#[source] Box<kube::Error>),
-    /// The system gives us no thread or timer.
-    #[error("--facts cluster")]
-    Runtime(#[from] std::io::Error),
-}
-
 /// Nobody is asked.
 #[derive(Debug)]
 struct Silence;
-
-/// One step of a pure function that asks before it answers.
-enum Step<T> {
-    Ask(Vec<Query<'static>>),
-    Done(T),
-}
 
 /// The request as which objects are judged: by nobody in particular, in earnest.
 const REQUEST: Request<'_> = Request {
@@ -138,7 +102,7 @@ impl Cluster {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let config = runtime.block_on(config(kubeconfig))?;
+        let config = runtime.block_on(cluster::config(kubeconfig))?;
         let namespace = config.default_namespace.clone();
         let live = {
             let _runtime = runtime.enter();
@@ -161,32 +125,9 @@ impl Cluster {
         self.runtime.block_on(async {
             let now = Instant::now();
             let mut facts = self.live.facts(now, now + PATIENCE);
-            for _ in 0..ROUNDS {
-                match step(&facts) {
-                    Step::Done(done) => return done,
-                    Step::Ask(questions) => facts.ask(questions).await,
-                }
-            }
-            facts.close();
-            last(&step, &facts)
+            facts.settle(step).await
         })
     }
-}
-
-async fn config(kubeconfig: Option<PathBuf>) -> Result<Config, ClusterError> {
-    let Some(file) = kubeconfig else {
-        return Config::infer()
-            .await
-            .map_err(|error| ClusterError::Infer(Box::new(error)));
-    };
-    let read = async || {
-        let contents = Kubeconfig::read_from(&file)?;
-        Config::from_custom_kubeconfig(contents, &KubeConfigOptions::default()).await
-    };
-    read().await.map_err(|source| ClusterError::Kubeconfig {
-        source: Box::new(source),
-        file: file.clone(),
-    })
 }
 
 // === impl Silence ===

@@ -14,7 +14,11 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use super::terminal::{Color, Palette, Pipe, Shown};
+use super::{
+    cluster::ClusterError,
+    progress::Progress,
+    terminal::{Color, Palette, Pipe, Shown},
+};
 use crate::{
     facts::Files,
     policy::{
@@ -37,19 +41,14 @@ mod facts;
 /// The objects with the settings' patches.
 mod patch;
 
-/// Something to look at while it takes long.
-mod progress;
-
 /// The formats.
 mod output;
 
-pub use facts::ClusterError;
 use facts::{Cluster, Source};
 use input::Problem;
 use object::{Contents, Namespaces, Object, Reader, Subject};
 pub use output::Format;
 use output::{Judged, Output};
-use progress::Progress;
 
 /// Options of `portcullis check`.
 #[derive(Args, Clone, Debug)]
@@ -142,7 +141,7 @@ pub enum Error {
     #[error("--settings")]
     Settings(#[from] settings::Error),
     /// There is no cluster to ask.
-    #[error(transparent)]
+    #[error("--facts cluster")]
     Cluster(#[from] ClusterError),
     /// Standard output or standard error can't be written to.
     #[error("can't write the output")]

@@ -20,7 +20,7 @@ const WATCHED: [&str; 2] = ["/spec/template", "/spec/jobTemplate"];
 ///
 /// An entry's two selectors must both agree, so a pod that asks for a gate itself and one whose namespace asks for it
 /// come by entries of their own; so do a gate that is demanded and one that is preferred.
-pub(super) const fn shipped_entries(configuration: Configuration) -> &'static [&'static str] {
+pub(crate) const fn shipped_entries(configuration: Configuration) -> &'static [&'static str] {
     match configuration {
         Configuration::Validating => &["validate.portcullis.dev"],
         Configuration::Mutating => &[

@@ -22,7 +22,8 @@ use super::settings::InForce;
 use super::tls::Trust;
 use crate::facts::access::CONFIGURATION;
 use crate::telemetry::chain;
-use entries::{entries, shipped_entries};
+use entries::entries;
+pub(crate) use entries::shipped_entries;
 
 /// Name of both configurations (`manifests/base`), and the field manager of what we set in them.
 const NAME: &str = CONFIGURATION;

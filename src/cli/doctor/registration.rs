@@ -1,0 +1,109 @@
+//! The webhook configurations: are they there, and has the server opened them?
+
+use serde_json::Value;
+
+use super::{patient::Patient, report::Line};
+use crate::webhook::{metrics::Configuration, registration::shipped_entries};
+
+/// What installs, and what mends most.
+pub(super) const APPLY: &str =
+    "apply the manifests of this release: kubectl apply -k manifests/base";
+
+pub(super) async fn look(patient: &Patient) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for configuration in [Configuration::Validating, Configuration::Mutating] {
+        let title = title(configuration);
+        match patient.configuration(configuration).await {
+            Ok(Some(live)) => lines.push(judge(configuration, &live, &patient.namespace)),
+            Ok(None) => lines.push(Line::fail(
+                format!("{title} is not there: nothing is judged"),
+                APPLY,
+            )),
+            Err(why) => lines.push(Line::unknown(&title, &why)),
+        }
+    }
+    lines
+}
+
+/// The entries of a configuration.
+pub(super) fn entries(live: &Value) -> impl Iterator<Item = &Value> {
+    let entries = live.get("webhooks").and_then(Value::as_array);
+    entries.into_iter().flatten()
+}
+
+pub(super) fn title(configuration: Configuration) -> String {
+    let kind = match configuration {
+        Configuration::Validating => "ValidatingWebhookConfiguration",
+        Configuration::Mutating => "MutatingWebhookConfiguration",
+    };
+    format!("{kind} {}", crate::facts::access::CONFIGURATION)
+}
+
+fn judge(configuration: Configuration, live: &Value, namespace: &str) -> Line {
+    let title = title(configuration);
+    let name = |entry: &Value| entry.get("name").and_then(Value::as_str).map(str::to_owned);
+    let shipped = shipped_entries(configuration);
+    let absent: Vec<_> = shipped
+        .iter()
+        .copied()
+        .filter(|shipped| !entries(live).any(|entry| name(entry).as_deref() == Some(shipped)))
+        .collect();
+    if !absent.is_empty() {
+        let absent = absent.join(", ");
+        return Line::fail(format!("{title} has no entry {absent}"), APPLY);
+    }
+    let is_closed = |entry: &&Value| {
+        let rules = entry.get("rules").and_then(Value::as_array);
+        rules.is_none_or(Vec::is_empty)
+    };
+    let closed: Vec<_> = entries(live).filter(is_closed).filter_map(name).collect();
+    if !closed.is_empty() {
+        return Line::fail(
+            format!(
+                "{title} has no rules at {}, so the API server calls nobody: the server opens it when it starts",
+                closed.join(", ")
+            ),
+            format!(
+                "see whether it runs: kubectl -n {namespace} get pods; kubectl -n {namespace} logs deployment/portcullis"
+            ),
+        );
+    }
+    let count = entries(live).count();
+    let noun = if count == 1 { "entry" } else { "entries" };
+    Line::ok(format!("{title}: {count} {noun}, all open"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(webhooks: Value) -> String {
+        let live = json!({"webhooks": webhooks});
+        let line = judge(Configuration::Validating, &live, "portcullis-system");
+        serde_json::to_string(&line).unwrap()
+    }
+
+    #[test]
+    fn an_entry_is_to_be_there_and_to_have_rules() {
+        let entry = |rules: Value| json!([{"name": "validate.portcullis.dev", "rules": rules}]);
+        let open = said(entry(json!([{"resources": ["pods"]}])));
+        assert!(
+            open.contains("ok") && open.contains("1 entry, all open"),
+            "{open}"
+        );
+        for closed in [entry(json!([])), entry(json!(null))] {
+            let closed = said(closed);
+            assert!(
+                closed.contains("no rules at validate.portcullis.dev"),
+                "{closed}"
+            );
+        }
+        let absent = said(json!([]));
+        assert!(
+            absent.contains("has no entry validate.portcullis.dev"),
+            "{absent}"
+        );
+    }
+}

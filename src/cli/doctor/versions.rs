@@ -1,0 +1,51 @@
+//! Releases of the API server and the nodes.
+
+use super::{patient::Patient, report::Line};
+use crate::policy::facts::{Answer, Query, Release};
+
+/// `matchConditions` of webhooks, without which every pod of a controller would be judged, are on from here.
+const LEAST: Release = Release::new(1, 30);
+
+/// From here on a named `targetPort` finds the port of a native sidecar (endpointslice `findPort`).
+const NATIVE: Release = Release::new(1, 33);
+
+pub(super) async fn look(patient: &Patient) -> Vec<Line> {
+    let server = match patient.release().await {
+        Ok(server) => server,
+        Err(why) => return vec![Line::unknown("the API server's release", &why)],
+    };
+    if server < LEAST {
+        return vec![Line::fail(
+            format!(
+                "the API server is {server}, and {LEAST} is the least that Portcullis works on"
+            ),
+            format!("upgrade the control plane to {LEAST} or later"),
+        )];
+    }
+    let versions = patient.ask(Query::Versions).await;
+    let Answer::Versions(versions) = &*versions else {
+        let why = match &*versions {
+            Answer::Unknown(unknown) => unknown.to_string(),
+            _ => "there is no such list".to_owned(),
+        };
+        return vec![
+            Line::ok(format!("Kubernetes {server}")),
+            Line::unknown("the nodes' releases", &why),
+        ];
+    };
+    let nodes = match versions.oldest_node {
+        None => "no nodes".to_owned(),
+        Some(oldest) => {
+            let names: Vec<_> = versions.architectures.iter().map(|name| &**name).collect();
+            format!("oldest node {oldest} ({})", names.join(", "))
+        }
+    };
+    let form = if server >= NATIVE && versions.oldest_node.is_none_or(|node| node >= NATIVE) {
+        "native sidecars"
+    } else {
+        "ordinary containers (native sidecars from 1.33 on, of all nodes)"
+    };
+    vec![Line::ok(format!(
+        "Kubernetes {server}, {nodes}; gates are {form}"
+    ))]
+}

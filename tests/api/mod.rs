@@ -26,6 +26,8 @@ mod patching;
 
 mod injection;
 
+mod doctor;
+
 mod settings;
 
 mod outage;

@@ -103,7 +103,10 @@ async fn missing(patient: &Patient, census: &Census, settings: &Settings) -> Vec
             },
             Some(Injecting::Left { warnings, .. }) => {
                 let why = warnings.into_iter().next();
-                cannot.push(why.map_or(name.clone(), |why| format!("{name} ({why})")));
+                cannot.push(match why {
+                    Some(why) => format!("{name} ({why})"),
+                    None => name,
+                });
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Which namespaces are left out, and which only hear warnings.
 
+use std::fmt::Write as _;
+
 use super::{
     patient::{Labels, Patient},
     report::Line,
@@ -36,7 +38,8 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     for (level, words) in [("none", "by label"), ("warn", "only warned")] {
         let names = at(level);
         if !names.is_empty() {
-            text.push_str(&format!("; {words}: {}", listed(&names)));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "; {words}: {}", listed(&names));
         }
     }
     let mut lines = vec![Line::ok(text)];

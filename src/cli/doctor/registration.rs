@@ -79,28 +79,32 @@ mod tests {
 
     use super::*;
 
-    fn said(webhooks: Value) -> String {
-        let live = json!({"webhooks": webhooks});
-        let line = judge(Configuration::Validating, &live, "portcullis-system");
+    fn said(webhooks: &Value) -> String {
+        let configuration = json!({"webhooks": webhooks});
+        let line = judge(
+            Configuration::Validating,
+            &configuration,
+            "portcullis-system",
+        );
         serde_json::to_string(&line).unwrap()
     }
 
     #[test]
     fn an_entry_is_to_be_there_and_to_have_rules() {
         let entry = |rules: Value| json!([{"name": "validate.portcullis.dev", "rules": rules}]);
-        let open = said(entry(json!([{"resources": ["pods"]}])));
+        let open = said(&entry(json!([{"resources": ["pods"]}])));
         assert!(
             open.contains("ok") && open.contains("1 entry, all open"),
             "{open}"
         );
         for closed in [entry(json!([])), entry(json!(null))] {
-            let closed = said(closed);
+            let closed = said(&closed);
             assert!(
                 closed.contains("no rules at validate.portcullis.dev"),
                 "{closed}"
             );
         }
-        let absent = said(json!([]));
+        let absent = said(&json!([]));
         assert!(
             absent.contains("has no entry validate.portcullis.dev"),
             "{absent}"

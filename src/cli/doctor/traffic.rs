@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{gates::Gated, patient::Patient, report::Line};
-use crate::policy::facts::{Answer, IngressPort, NetworkPolicy, PortRef, Query, Service};
+use crate::{
+    contract::Settings,
+    policy::facts::{Answer, IngressPort, NetworkPolicy, PortRef, Query, Service},
+};
 
 /// The protocol of all that a gate stands before.
 const TCP: &str = "TCP";
@@ -142,7 +145,7 @@ fn cut_off(policy: &NetworkPolicy, ports: &[Port]) -> impl Iterator<Item = (Stri
 
 /// The ports that a pod's gate took over.
 fn ports(gated: &Gated) -> Vec<Port> {
-    let ports = gated.settings.iter().flat_map(|settings| settings.ports());
+    let ports = gated.settings.iter().flat_map(Settings::ports);
     ports
         .map(|port| Port {
             name: port.name.clone(),

@@ -24,9 +24,10 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     }
     let versions = patient.ask(Query::Versions).await;
     let Answer::Versions(versions) = &*versions else {
-        let why = match &*versions {
-            Answer::Unknown(unknown) => unknown.to_string(),
-            _ => "there is no such list".to_owned(),
+        let why = if let Answer::Unknown(unknown) = &*versions {
+            unknown.to_string()
+        } else {
+            "there is no such list".to_owned()
         };
         return vec![
             Line::ok(format!("Kubernetes {server}")),

@@ -19,7 +19,7 @@ mod traffic;
 // How single fields are written.
 mod address;
 
-mod duration;
+pub(crate) mod duration;
 
 mod problem;
 
@@ -46,7 +46,7 @@ pub use self::{
 /// `disabled`.
 pub const GATE_LABEL: &str = "portcullis.dev/gate";
 
-/// Annotation of a pod template: the gate's settings, as JSON.
+/// Annotation of a pod template, or of a namespace for all its pods: what the gate is told, as YAML.
 pub const GATE_CONFIG_ANNOTATION: &str = "portcullis.dev/gate-config";
 
 /// Annotation of a pod template: the name of settings that the installation holds ready.

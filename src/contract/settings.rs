@@ -35,8 +35,10 @@ pub struct Settings {
 pub struct Port {
     /// Unique, lower case letters, digits and `-`.
     pub name: String,
-    /// Where clients come in.
-    pub listen: Listen,
+    /// Where clients come in. Without it the gate only watches the app's port and decides when the
+    /// pod is ready; traffic does not pass through it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Listen>,
     /// Where the app is.
     pub app: AppAddress,
     /// What is spoken there. Default: http.
@@ -220,7 +222,7 @@ impl Document {
                 let protocol = protocol.unwrap_or_default();
                 self.ports.push(Port {
                     name: protocol.name().to_owned(),
-                    listen,
+                    listen: Some(listen),
                     app,
                     protocol,
                 });

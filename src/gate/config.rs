@@ -130,12 +130,14 @@ fn from_env(port: usize, name: &str, number: u16) -> Result<Vec<SocketAddr>, Con
     addresses.map_err(|_| wrong("holds something that is no IP address"))
 }
 
-/// Binds the gate's own ports, without listening on them yet.
+/// Binds the gate's own ports, without listening on them yet. None for a port that is only watched.
 pub fn bind_ports(settings: &Settings, app: &AppPorts) -> Result<Vec<service::Port>, ConfigError> {
     let ports = settings.ports().iter().zip(app.iter()).enumerate();
     ports
-        .map(|(index, (port, (_, addresses)))| {
-            let address = port.listen.0;
+        .filter_map(|(index, (port, (_, addresses)))| {
+            Some((index, port.listen?.0, port.protocol, addresses))
+        })
+        .map(|(index, address, protocol, addresses)| {
             let socket = bind(address).map_err(|source| ConfigError::Bind {
                 port: index,
                 address,
@@ -144,7 +146,7 @@ pub fn bind_ports(settings: &Settings, app: &AppPorts) -> Result<Vec<service::Po
             Ok(service::Port {
                 socket,
                 app: addresses.clone(),
-                protocol: match port.protocol {
+                protocol: match protocol {
                     Protocol::Http => service::Protocol::Http,
                     Protocol::Tcp => service::Protocol::Tcp,
                 },

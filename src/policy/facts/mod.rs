@@ -26,6 +26,8 @@ use super::{
 pub const ENFORCE: &str = "portcullis.dev/enforce";
 /// Namespace label: `enabled` lets settings patch its pods.
 pub const PATCH: &str = "portcullis.dev/patch";
+/// Namespace label: `allowed` lets its workloads take exception from what it demands.
+pub const EXEMPTIONS: &str = "portcullis.dev/exemptions";
 /// Namespace label: the namespace it is compared with by `env-parity`. Both must name each other.
 pub const TWIN: &str = "portcullis.dev/twin";
 /// Namespace annotation: env names that every workload in it must set, separated by commas.

@@ -23,6 +23,8 @@ pub struct Container<'a> {
     pub env_from: List<EnvFrom<'a>>,
     /// `ports`.
     pub ports: List<ContainerPort<'a>>,
+    /// `volumeMounts`.
+    pub volume_mounts: List<VolumeMount<'a>>,
     /// `readinessProbe`.
     pub readiness_probe: Option<Probe<'a>>,
     /// `livenessProbe`.
@@ -163,6 +165,21 @@ pub struct ContainerPort<'a> {
     pub container_port: Option<i32>,
     /// `protocol`; absent means `TCP`.
     pub protocol: Option<Text<'a>>,
+    /// `hostPort`.
+    pub host_port: Option<i32>,
+}
+
+/// One of `volumeMounts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(
+    default,
+    remote = "Self",
+    rename_all = "camelCase",
+    bound(deserialize = "'de: 'a")
+)]
+pub struct VolumeMount<'a> {
+    /// `mountPath`.
+    pub mount_path: Option<Text<'a>>,
 }
 
 /// A probe. Two that are equal ask the very same question at the very same pace.
@@ -204,12 +221,24 @@ pub struct Lifecycle<'a> {
     pub pre_stop: Option<Hook<'a>>,
 }
 
-/// `postStart` or `preStop`, as far as it asks a port.
+/// `postStart` or `preStop`, as far as it asks a port or takes time.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub struct Hook<'a> {
     /// `httpGet`.
     pub http_get: Option<HttpGet<'a>>,
+    /// `exec`.
+    pub exec: Option<Exec<'a>>,
+    /// `sleep`.
+    pub sleep: Option<Sleep>,
+}
+
+/// `sleep` of a hook.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Sleep {
+    /// `seconds`.
+    pub seconds: Option<i64>,
 }
 
 /// What a probe asks.
@@ -330,7 +359,7 @@ pub struct Resources<'a> {
 }
 
 maps! {
-    Container, EnvVar, EnvSource, KeySelector, FieldSelector, ResourceSelector, EnvFrom, ObjectSelector, ContainerPort, Probe, HttpGet, HttpHeader, TcpSocket, Grpc, Exec, Resources
+    Container, EnvVar, EnvSource, KeySelector, FieldSelector, ResourceSelector, EnvFrom, ObjectSelector, ContainerPort, VolumeMount, Probe, HttpGet, HttpHeader, TcpSocket, Grpc, Exec, Resources
 }
 
 // === impl Container ===

@@ -20,8 +20,8 @@ use std::fmt;
 use serde::Deserialize;
 
 pub use container::{
-    Container, ContainerPort, EnvFrom, EnvSource, EnvVar, Handler, KeySelector, Port, Probe,
-    Resources,
+    Container, ContainerPort, EnvFrom, EnvSource, EnvVar, Exec, Handler, Hook, HttpGet,
+    KeySelector, Port, Probe, Resources,
 };
 use value::maps;
 pub use value::{List, Map, Scalar, Text};
@@ -84,13 +84,21 @@ pub struct PodSpec<'a> {
     pub resources: Option<Resources<'a>>,
     /// `restartPolicy`; absent means `Always`.
     pub restart_policy: Option<Text<'a>>,
+    /// `terminationGracePeriodSeconds`; absent means 30.
+    pub termination_grace_period_seconds: Option<i64>,
+    /// `hostNetwork`.
+    pub host_network: Option<bool>,
+    /// `os`.
+    pub os: Option<LocalReference<'a>>,
+    /// `nodeSelector`.
+    pub node_selector: Map<'a, Scalar<'a>>,
     /// `serviceAccountName`.
     pub service_account_name: Option<Text<'a>>,
     /// `serviceAccount`: its deprecated form, read when the other is empty, as the API server does.
     pub service_account: Option<Text<'a>>,
 }
 
-/// A reference to an object of the pod's namespace, by name.
+/// Something that is told by its name alone, most often an object of the pod's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(
     default,
@@ -167,6 +175,26 @@ impl<'a> Template<'a> {
             .as_ref()
             .and_then(|spec| spec.restart_policy.as_deref());
         matches!(policy, None | Some("" | "Always"))
+    }
+
+    /// Its nodes run Windows: it says so, or asks for such a node.
+    pub fn is_windows(&self) -> bool {
+        let Some(spec) = &self.spec else { return false };
+        let os = spec.os.as_ref().and_then(|os| os.name.as_deref());
+        let node = spec.node_selector.get("kubernetes.io/os");
+        os == Some("windows") || node.is_some_and(|value| value.as_written() == "windows")
+    }
+
+    /// The label of that name, as it is written.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        let metadata = self.metadata.as_ref()?;
+        metadata.labels.get(name).map(Scalar::as_written)
+    }
+
+    /// The annotation of that name, as it is written.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        let metadata = self.metadata.as_ref()?;
+        metadata.annotations.get(name).map(Scalar::as_written)
     }
 
     /// The ServiceAccount it runs as; `None` means `default`.

@@ -6,6 +6,7 @@ use super::{
     budget::PodBudget,
     facts::{Answer, Known, LimitRange, Namespace, Query, Unknown},
     finding::{Finding, Fix, Level},
+    gate::Ground,
     patch::readiness_port,
     rules::RuleId,
     settings::Settings,
@@ -157,8 +158,31 @@ impl<'a> Context<'a> {
         self.surroundings.namespace()
     }
 
+    /// What the plan of a traffic gate is made from.
+    pub(super) fn ground(&self) -> Ground<'a> {
+        let Self {
+            workload,
+            settings,
+            budget,
+            ranges,
+            ..
+        } = *self;
+        Ground {
+            template: &workload.template,
+            is_pod: workload.kind.is_pod(),
+            namespace: (workload.namespace, self.namespace()),
+            budget,
+            ranges: ranges.unwrap_or_default(),
+            settings: &settings.gate,
+        }
+    }
+
     /// The level of `rule` here: the lower of the rule's own and the namespace's.
     pub fn level(&self, rule: RuleId) -> Level {
+        if rule == RuleId::GateConfig {
+            // The pod asked for a gate: what is wrong with that would only be found later, in a pod that is refused.
+            return self.settings.level(rule);
+        }
         let enforced = if self.surroundings.unreadable().is_some() {
             Level::Warn // perhaps it is labelled so: who can't read the label must not deny
         } else {

@@ -276,7 +276,8 @@ fn blames_another_object(rule: RuleId) -> bool {
         | RuleId::PullSecretReference
         | RuleId::ServiceAccountReference
         | RuleId::RequiredEnv
-        | RuleId::EnvParity => true,
+        | RuleId::EnvParity
+        | RuleId::GateConfig => true,
         RuleId::ReadinessProbe
         | RuleId::LivenessProbe
         | RuleId::ProbePort
@@ -286,7 +287,8 @@ fn blames_another_object(rule: RuleId) -> bool {
         | RuleId::MemoryLimit
         | RuleId::CpuLimit
         | RuleId::RolloutStrategy
-        | RuleId::StringValue => false,
+        | RuleId::StringValue
+        | RuleId::GateTakeover => false,
     }
 }
 

@@ -71,7 +71,7 @@ fn the_pod_of_a_deployment_that_asks_gets_a_gate_and_its_template_does_not() {
     assert_eq!(app["ports"][0].get("name"), None, "{app}");
     assert_eq!(app["readinessProbe"]["httpGet"]["port"], 8080, "{app}");
     let annotations = &pod["metadata"]["annotations"];
-    assert_eq!(annotations[GATE_TAKEOVER_ANNOTATION], "named-port");
+    assert_eq!(annotations[GATE_TAKEOVER_ANNOTATION], "http=named-port");
 
     let stored = namespace.developer.call("get deployment app -o json").ok();
     assert!(!stored.contains(GATE_CONTAINER), "{stored}");

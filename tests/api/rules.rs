@@ -204,6 +204,8 @@ fn every_rule_is_shown() {
     // Those with a test of their own.
     let elsewhere = [
         "env-parity",
+        "gate-config",
+        "gate-takeover",
         "required-env",
         "rollout-strategy",
         "string-value",

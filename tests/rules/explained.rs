@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use portcullis::policy::{
-    facts::{Answer, LimitRange, Query, REQUIRED_ENV, TwinEnv},
-    rules::{RULES, Rule, RuleId},
-    settings::Settings,
+use portcullis::{
+    policy::{
+        facts::{Answer, LimitRange, Query, REQUIRED_ENV, TwinEnv},
+        rules::{RULES, Rule, RuleId},
+        settings::Settings,
+    },
+    yaml,
 };
 use serde_json::{Value, json};
 
@@ -163,13 +166,17 @@ fn every_rule_can_be_explained() {
 }
 
 /// Workloads that between them use every field that a rule reads.
-pub fn specimens() -> [Value; 3] {
-    [
+pub fn specimens() -> Vec<Value> {
+    let files = [
         include_str!("../fixtures/rules/rich.yaml"),
         include_str!("../fixtures/rules/poor.yaml"),
         include_str!("../fixtures/rules/stateful.yaml"),
-    ]
-    .map(parse)
+        include_str!("../fixtures/rules/gated.yaml"),
+    ];
+    let documents = files.into_iter().flat_map(yaml::documents);
+    documents
+        .map(|document| document.expect("YAML").value)
+        .collect()
 }
 
 /// Every field of an object as a JSON pointer and, without the places in lists, as rules name it.

@@ -5,8 +5,8 @@ use std::fmt;
 use crate::{
     contract::GATE_LABEL,
     policy::{
-        facts::Namespace,
-        template::{Scalar, Template},
+        facts::{EXEMPTIONS, Namespace},
+        template::Template,
     },
 };
 
@@ -26,6 +26,9 @@ pub(super) struct Asked {
     /// By the pod's own label, not by its namespace's.
     pub(super) by_pod: bool,
 }
+
+/// The value of a pod's label that wants no gate.
+const DISABLED: &str = "disabled";
 
 // === impl Demand ===
 
@@ -51,17 +54,56 @@ impl fmt::Display for Demand {
     }
 }
 
-/// What the pod's label says, else its namespace's.
+/// What the pod's label says, else its namespace's. A namespace asks for what lives; a Job's pods take no traffic.
 pub(super) fn asked(template: &Template<'_>, namespace: Option<&Namespace>) -> Option<Asked> {
-    let labels = template.metadata.as_ref().map(|metadata| &metadata.labels);
-    let own = labels
-        .and_then(|labels| labels.get(GATE_LABEL))
-        .map(Scalar::as_written);
-    let by_pod = own.is_some();
-    let of_namespace = namespace.and_then(|namespace| namespace.labels.get(GATE_LABEL));
-    let demand = match own {
-        Some(own) => Demand::parse(own)?,
-        None => Demand::parse(of_namespace?)?,
-    };
-    Some(Asked { demand, by_pod })
+    let label = template.label(GATE_LABEL);
+    if let Some(demand) = label.and_then(Demand::parse) {
+        return Some(Asked {
+            demand,
+            by_pod: true,
+        });
+    }
+    if label == Some(DISABLED) && namespace.is_none_or(may_opt_out) {
+        return None;
+    }
+    let demand = of_namespace(namespace?).filter(|_| template.restarts_always())?;
+    Some(Asked {
+        demand,
+        by_pod: false,
+    })
+}
+
+/// What is wrong with the pod's label, if anything is.
+pub(in crate::policy) fn misspelt(template: &Template<'_>) -> Option<String> {
+    let value = template.label(GATE_LABEL)?;
+    let known = value == DISABLED || Demand::parse(value).is_some();
+    (!known).then(|| {
+        format!("label {GATE_LABEL}: \"{value}\" is none of enabled, preferred and disabled")
+    })
+}
+
+/// That the pod opts out of what its namespace asks for, if that does not count.
+pub(in crate::policy) fn guarded_opt_out(
+    template: &Template<'_>,
+    namespace: Option<&Namespace>,
+) -> Option<String> {
+    let namespace = namespace?;
+    let demand = of_namespace(namespace)?;
+    let opts_out = template.label(GATE_LABEL) == Some(DISABLED) && !may_opt_out(namespace);
+    opts_out.then(|| {
+        format!(
+            "label {GATE_LABEL}: disabled does not count: the namespace says {demand}, and allows no exceptions (label \
+             {EXEMPTIONS}: allowed)"
+        )
+    })
+}
+
+fn of_namespace(namespace: &Namespace) -> Option<Demand> {
+    let value = namespace.labels.get(GATE_LABEL)?;
+    Demand::parse(value)
+}
+
+fn may_opt_out(namespace: &Namespace) -> bool {
+    let exemptions = namespace.labels.get(EXEMPTIONS);
+    of_namespace(namespace).is_none() || exemptions.is_some_and(|value| &**value == "allowed")
 }

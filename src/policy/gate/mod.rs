@@ -1,41 +1,73 @@
 //! Injection: a pod that asks for a traffic gate gets one.
 //!
 //! ```text
-//! labels -> demand -> plan (ports, settings, form) -> draft of the pod -> operations
+//! labels -> demand -> config -> plan (ports, settings, what is shared) -> draft of the pod -> operations
 //! ```
+//!
+//! A workload is judged by the same plan that its pods will get ([`predict`]), so that a mistake is refused when it is
+//! applied, and not found in a pod later.
 
+// Who asks.
 mod demand;
 
+// What the gate is told.
+mod config;
+
+mod layer;
+
+// What follows from the pod and from what surrounds it.
 mod plan;
+
+mod ports;
+
+mod takeover;
+
+mod services;
+
+mod checks;
+
+mod borrow;
+
+mod drain;
+
+mod resources;
+
+// The pod, changed.
+mod write;
 
 mod container;
 
 mod draft;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
-pub use self::demand::Demand;
-use self::{
-    draft::{Draft, member},
-    plan::{Gated, Plan},
+use self::{config::Config, container::Image, demand::Asked, plan::Hindrance};
+pub(super) use self::{
+    config::Mistake,
+    demand::{guarded_opt_out, misspelt},
+    plan::{Ground, Plan},
+    services::shut_out,
 };
+pub use self::{demand::Demand, takeover::Takeover};
 use super::{
+    budget::PodBudget,
     context::{Inquiry, Surroundings},
     facts::{Known, Query},
-    finding::Finding,
+    finding::{Finding, Level},
     operation::Operation,
+    rules::RuleId,
     settings::Settings,
-    template::{Port, Site},
+    template::{Site, Template},
     workload::Workload,
 };
-use crate::contract::{GATE_CONTAINER, GATE_TAKEOVER_ANNOTATION};
+use crate::contract::{GATE_CONTAINER, GATE_LABEL, GATE_TAKEOVER_ANNOTATION};
 
 /// What becomes of a pod: questions first.
 #[derive(Debug)]
 pub enum Injecting {
     /// Facts are missing. Answer all of these, then call [`inject`] again.
     Ask(Vec<Query<'static>>),
-    /// Nobody asks for a gate, or the pod has one.
+    /// Nobody asks for a gate, the pod has one, or it takes no traffic.
     Nothing,
     /// It asks for a gate and cannot have one; it goes without.
     Left {
@@ -63,178 +95,175 @@ pub struct Injection {
     pub warnings: Vec<String>,
 }
 
-/// How a gate takes over the app's ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Takeover {
-    /// It takes a port's name, which Services follow.
-    NamedPort,
-    /// It takes a port's number, and the app is told another one by an environment variable.
-    Env,
-    /// It takes none: it decides when the pod is ready, and traffic goes past it.
-    None,
-    /// Some ports in one way and some in another.
-    Mixed,
+/// What will become of the pods of a workload.
+#[derive(Debug)]
+pub(super) enum Prediction<'a> {
+    /// Nothing: no gate is asked for, or they have one, or they take no traffic.
+    Nothing,
+    /// They get a gate.
+    Gate(Box<Plan<'a>>),
+    /// They are refused, or go without.
+    Hindered(Vec<Mistake>),
 }
 
-/// Where the API server's webhook calls for pods end: the gate that `workload`, read from `object`, gets. Nothing for
-/// any other kind than a Pod.
+/// The gate that a Pod, read from `object`, gets. Nothing for any other kind: templates stay as they were written.
 pub fn inject(
     workload: &Workload<'_>,
     object: &Value,
     known: &dyn Known,
     settings: &Settings,
 ) -> Injecting {
+    let template = &workload.template;
     if !workload.kind.is_pod() {
         return Injecting::Nothing;
     }
     let mut inquiry = Inquiry::new(known);
     let surroundings = Surroundings::ask(&mut inquiry, workload.namespace);
+    let asked = match (
+        demand::asked(template, surroundings.namespace()),
+        surroundings.unreadable(),
+    ) {
+        (Some(asked), _) => asked,
+        // Only a label brought it here. It is the namespace's, then, and nobody knows which.
+        (None, Some(_)) if template.label(GATE_LABEL).is_none() => Asked {
+            demand: Demand::Preferred,
+            by_pod: false,
+        },
+        _ => {
+            return inquiry
+                .settle()
+                .map_or_else(Injecting::Ask, |()| Injecting::Nothing);
+        }
+    };
+    if has_gate(template) {
+        return completed(workload, object, asked);
+    }
+    let budget = PodBudget::defaulted(template, surroundings.ranges().unwrap_or_default());
+    let ground = Ground {
+        template,
+        is_pod: true,
+        namespace: (workload.namespace, surroundings.namespace()),
+        budget: &budget,
+        ranges: surroundings.ranges().unwrap_or_default(),
+        settings: &settings.gate,
+    };
+    let plan = plan::plan(&ground, &mut |query| inquiry.ask(query));
     if let Err(questions) = inquiry.settle() {
         return Injecting::Ask(questions);
     }
-    let Some(asked) = demand::asked(&workload.template, surroundings.namespace()) else {
-        return Injecting::Nothing;
+    let image = settings.gate.image.as_deref();
+    match (plan, image) {
+        (Ok(plan), Some(name)) => {
+            let pull_policy = settings.gate.pull_policy;
+            Injecting::Done(Injection {
+                demand: asked.demand,
+                takeover: Takeover::of(&plan.ports),
+                operations: write::inject(object, template, &plan, Image { name, pull_policy }),
+                warnings: plan.warnings,
+            })
+        }
+        (Ok(_), None) => hindered(asked, vec![Mistake::no_image()]),
+        (Err(hindrance), _) => match hindrance.mistakes(asked) {
+            mistakes if mistakes.is_empty() => Injecting::Nothing,
+            mistakes => hindered(asked, mistakes),
+        },
+    }
+}
+
+/// A pod with a gate of ours that other webhooks have changed since.
+fn completed(workload: &Workload<'_>, object: &Value, asked: Asked) -> Injecting {
+    let template = &workload.template;
+    let Some(takeover) = template.annotation(GATE_TAKEOVER_ANNOTATION) else {
+        return Injecting::Nothing; // its owner put one there by hand
     };
-    let has_gate = |site: Site<'_, '_>| site.name() == GATE_CONTAINER;
-    if workload.template.containers().any(has_gate) {
+    let operations = write::complete(object, template, takeover);
+    if operations.is_empty() {
         return Injecting::Nothing;
     }
-    let (Some(plan), Some(image)) = (plan::plan(&workload.template), &settings.gate.image) else {
-        return Injecting::Left {
-            demand: asked.demand,
-            warnings: Vec::new(),
-        };
-    };
-    let gate = container::container(&plan, image, settings.gate.pull_policy);
     Injecting::Done(Injection {
         demand: asked.demand,
-        takeover: Takeover::NamedPort,
-        operations: write(workload, object, &plan, gate),
+        takeover: Takeover::read(takeover),
+        operations,
         warnings: Vec::new(),
     })
 }
 
-/// Writes the gate into the pod.
-fn write(workload: &Workload<'_>, object: &Value, plan: &Plan<'_>, gate: Value) -> Vec<Operation> {
-    let mut draft = Draft::of(object);
-    let annotation = member("/metadata/annotations", GATE_TAKEOVER_ANNOTATION);
-    draft.set(&annotation, json!(Takeover::NamedPort.as_str()));
-    for port in &plan.ports {
-        let Gated { site, index, .. } = port;
-        draft.remove(&format!(
-            "/spec/{}/{}/ports/{index}/name",
-            site.list, site.index
-        ));
-    }
-    for site in workload.template.containers() {
-        rewrite_probes(&mut draft, site, plan);
-        if site.list == "containers" {
-            let hook = format!("/spec/containers/{}/lifecycle/preStop", site.index);
-            if draft.get(&hook).is_none() {
-                draft.set(
-                    &hook,
-                    json!({"httpGet": {"path": "/drained", "port": plan.admin}}),
-                );
-            }
-        }
-    }
-    draft.append("/spec/volumes", container::volume());
-    let list = if plan.native {
-        "/spec/initContainers"
-    } else {
-        "/spec/containers"
-    };
-    draft.append(list, gate);
-    draft.into_operations()
-}
-
-/// Probes that ask for a port by a name that went to the gate ask for its number.
-fn rewrite_probes(draft: &mut Draft, site: Site<'_, '_>, plan: &Plan<'_>) {
-    let gated = |name: &str| {
-        let mut ports = plan.ports.iter();
-        ports.find(|port| port.site.index == site.index && port.name == name)
-    };
-    let container = site.container;
-    for (field, probe) in [
-        ("readinessProbe", &container.readiness_probe),
-        ("livenessProbe", &container.liveness_probe),
-        ("startupProbe", &container.startup_probe),
-    ] {
-        let Some(probe) = probe else { continue };
-        for (handler, port) in [
-            (
-                "httpGet",
-                probe.http_get.as_ref().and_then(|get| get.port.as_ref()),
-            ),
-            (
-                "tcpSocket",
-                probe.tcp_socket.as_ref().and_then(|tcp| tcp.port.as_ref()),
-            ),
-        ] {
-            let Some(Port::Name(name)) = port else {
-                continue;
+fn hindered(asked: Asked, mistakes: Vec<Mistake>) -> Injecting {
+    let demand = asked.demand;
+    match demand {
+        Demand::Preferred => Injecting::Left {
+            demand,
+            warnings: mistakes.into_iter().map(|mistake| mistake.text).collect(),
+        },
+        Demand::Enabled => {
+            let finding = |mistake: Mistake| Finding {
+                rule: RuleId::GateConfig,
+                level: Level::Deny,
+                container: None,
+                path: String::new(),
+                message: mistake.text,
+                fix: None,
             };
-            if let Some(port) = gated(name) {
-                let at = format!("/spec/{}/{}/{field}/{handler}/port", site.list, site.index);
-                draft.set(&at, json!(port.app));
-            }
+            Injecting::Refuse(mistakes.into_iter().map(finding).collect())
         }
     }
 }
 
-// === impl Takeover ===
+/// What will become of the pods of a workload.
+pub(super) fn predict<'a>(ground: &Ground<'a>, ask: borrow::Ask<'_>) -> Prediction<'a> {
+    let asked = match demand::asked(ground.template, ground.namespace.1) {
+        Some(asked) if !has_gate(ground.template) => asked,
+        _ => return Prediction::Nothing,
+    };
+    match plan::plan(ground, ask) {
+        Ok(plan) => Prediction::Gate(Box::new(plan)),
+        Err(hindrance) => match hindrance.mistakes(asked) {
+            mistakes if mistakes.is_empty() => Prediction::Nothing,
+            mistakes => Prediction::Hindered(mistakes),
+        },
+    }
+}
 
-impl Takeover {
-    /// As annotation and metrics write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NamedPort => "named-port",
-            Self::Env => "env",
-            Self::None => "none",
-            Self::Mixed => "mixed",
+/// Checks a document of the settings file by itself: defaults, or a profile.
+pub(super) fn check(document: Map<String, Value>) -> Result<(), Vec<Mistake>> {
+    Config::check(document)
+}
+
+fn has_gate(template: &Template<'_>) -> bool {
+    let named = |site: Site<'_, '_>| site.name() == GATE_CONTAINER;
+    template.containers().any(named)
+}
+
+// === impl Mistake ===
+
+impl Mistake {
+    fn no_image() -> Self {
+        Self {
+            pointer: String::new(),
+            text: "no image for the gate is configured: set gate.image in the settings".to_owned(),
         }
+    }
+}
+
+// === impl Hindrance ===
+
+impl Hindrance {
+    /// What to say of it. Nothing where a whole namespace asks, and this pod has nothing to stand before.
+    fn mistakes(self, asked: Asked) -> Vec<Mistake> {
+        let reason = match self {
+            Self::Mistakes(mistakes) => return mistakes,
+            Self::Idle(_) if !asked.by_pod => return Vec::new(),
+            Self::Idle(reason) | Self::Unfit(reason) => reason,
+        };
+        vec![Mistake {
+            pointer: String::new(),
+            text: format!("the pod can have no gate: {reason}"),
+        }]
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::{
-        settings::Settings,
-        testing::{Facts, NAMESPACE, kind_of, raw},
-    };
+mod tests;
 
-    fn injected(pod: &Value) -> Value {
-        let facts = Facts {
-            settings: Settings::from_value(json!({"gate": {"image": "gate:1"}})).unwrap(),
-            ..Facts::default()
-        };
-        let bytes = raw(pod);
-        let workload = Workload::read(kind_of(pod), NAMESPACE, &bytes)
-            .unwrap()
-            .unwrap();
-        let Injecting::Done(injection) = inject(&workload, pod, &facts, &facts.settings) else {
-            panic!("no gate");
-        };
-        let mut after = pod.clone();
-        injection
-            .operations
-            .iter()
-            .for_each(|operation| operation.apply(&mut after));
-        after
-    }
-
-    #[test]
-    fn a_named_port_goes_to_the_gate() {
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "x", "labels": {"portcullis.dev/gate": "enabled"}},
-            "spec": {"containers": [{
-                "name": "app",
-                "ports": [{"name": "http", "containerPort": 8080}],
-                "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}},
-            }]},
-        });
-        insta::assert_json_snapshot!(injected(&pod));
-    }
-}
+#[cfg(test)]
+mod generated;

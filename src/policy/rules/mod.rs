@@ -30,6 +30,9 @@ mod rollout;
 /// Values that must be strings.
 mod string_value;
 
+/// The traffic gate that pods ask for.
+mod gate;
+
 /// Text that goes into YAML to paste.
 mod yaml;
 
@@ -106,6 +109,8 @@ rules! {
     EnvParity "env-parity" => parity::ENV_PARITY,
     RolloutStrategy "rollout-strategy" => rollout::ROLLOUT_STRATEGY,
     StringValue "string-value" => string_value::STRING_VALUE,
+    GateConfig "gate-config" => gate::GATE_CONFIG,
+    GateTakeover "gate-takeover" => gate::GATE_TAKEOVER,
 }
 
 // === impl Rule ===

@@ -3,12 +3,15 @@
 use std::fmt;
 
 use super::{Context, Rule, RuleId};
-use crate::policy::{
-    budget::{Amount, Origin, Side},
-    finding::{Finding, Level},
-    quantity::{Invalid, Quantity},
-    settings::Settings,
-    template::Resources,
+use crate::{
+    contract::GATE_CONTAINER,
+    policy::{
+        budget::{Amount, Origin, Side},
+        finding::{Finding, Level},
+        quantity::{Invalid, Quantity},
+        settings::Settings,
+        template::Resources,
+    },
 };
 
 const READS: &[&str] = &[
@@ -86,6 +89,9 @@ fn check(context: &mut Context<'_>, rule: RuleId, side: Side, resource: &'static
         Level::Deny
     };
     for (site, budget) in &context.budget.containers {
+        if rule == RuleId::CpuLimit && site.name() == GATE_CONTAINER {
+            continue; // has none on purpose: it would throttle every request
+        }
         let written = site.container.resources.as_ref();
         let amount = budget.side(side).get(resource);
         let Some(fault) = Fault::find(amount, side, resource, written) else {

@@ -1,7 +1,10 @@
 //! The settings of the traffic gate: what injection needs to know beside the pod.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// What injection needs to know beside the pod.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +13,11 @@ pub struct Gate {
     pub image: Option<String>,
     /// When it is pulled.
     pub pull_policy: PullPolicy,
+    /// What every gate is told, unless its namespace or pod says otherwise: a document as in the annotation
+    /// `portcullis.dev/gate-config`.
+    pub defaults: Option<Map<String, Value>>,
+    /// The same by name, for pods with the annotation `portcullis.dev/gate-profile`.
+    pub profiles: BTreeMap<String, Map<String, Value>>,
 }
 
 /// `imagePullPolicy` of the gate's container.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 use serde_path_to_error::Segment;
 
 use super::{ExpectedSecret, Gate, Glob, Invalid, Patches, PullPolicy, RequiredEnv, Settings};
 use crate::policy::{
     finding::Level,
+    gate,
     quantity::Quantity,
     rules::RuleId,
     workload::{KINDS, WorkloadKind},
@@ -112,6 +113,11 @@ struct RawGate {
     image: Option<String>,
     /// When it is pulled. Default: IfNotPresent.
     image_pull_policy: Option<PullPolicy>,
+    /// What every gate is told, unless its namespace or pod says otherwise: a document as in the annotation
+    /// portcullis.dev/gate-config.
+    defaults: Option<Map<String, Value>>,
+    /// The same by name, for pods with the annotation portcullis.dev/gate-profile.
+    profiles: BTreeMap<String, Map<String, Value>>,
 }
 
 /// Groups that hold everybody: in `warnOnlyUsers` they would switch every denial off.
@@ -186,14 +192,7 @@ impl File {
         settings.warn_only_groups =
             each(Some(groups), "/warnOnlyUsers/groups", validate_principal)?;
         settings.workloads = each(workloads, "/workloads", RawWorkload::validate)?;
-        let RawGate {
-            image,
-            image_pull_policy,
-        } = gate.unwrap_or_default();
-        settings.gate = Gate {
-            image,
-            pull_policy: image_pull_policy.unwrap_or_default(),
-        };
+        settings.gate = gate.unwrap_or_default().validate()?;
         Ok(settings)
     }
 }
@@ -278,6 +277,44 @@ impl RawWorkload {
             template: template.into(),
             update: true,
             batch: false,
+        })
+    }
+}
+
+// === impl RawGate ===
+
+impl RawGate {
+    fn validate(self) -> Result<Gate, Invalid> {
+        let Self {
+            image,
+            image_pull_policy,
+            defaults,
+            profiles,
+        } = self;
+        if image.as_ref().is_some_and(|image| image.trim().is_empty()) {
+            let reason = "must name an image; leave it out for the server's own";
+            return Err(Invalid::new("/gate/image", reason));
+        }
+        let named = profiles.iter().map(|(name, document)| {
+            let name = name.replace('~', "~0").replace('/', "~1");
+            (format!("/gate/profiles/{name}"), document)
+        });
+        let defaults_at = defaults
+            .iter()
+            .map(|document| ("/gate/defaults".to_owned(), document));
+        for (at, document) in defaults_at.chain(named) {
+            if let Err(mistakes) = gate::check(document.clone())
+                && let Some(mistake) = mistakes.into_iter().next()
+            {
+                let pointer = format!("{at}{}", mistake.pointer);
+                return Err(Invalid::new(pointer, mistake.text));
+            }
+        }
+        Ok(Gate {
+            image,
+            pull_policy: image_pull_policy.unwrap_or_default(),
+            defaults,
+            profiles,
         })
     }
 }
@@ -402,7 +439,7 @@ fn validate_principal(name: String, at: &str) -> Result<String, Invalid> {
 
 fn rules_schema(generator: &mut SchemaGenerator) -> Schema {
     let rule = generator.subschema_for::<RuleSettings>();
-    let rules: serde_json::Map<_, _> = RuleId::ALL
+    let rules: Map<_, _> = RuleId::ALL
         .into_iter()
         .map(|id| {
             let mut rule = rule.clone();

@@ -143,14 +143,16 @@ fn cut_off(policy: &NetworkPolicy, ports: &[Port]) -> impl Iterator<Item = (Stri
     })
 }
 
-/// The ports that a pod's gate took over.
+/// The ports that a pod's gate took over, without those it only watches.
 fn ports(gated: &Gated) -> Vec<Port> {
     let ports = gated.settings.iter().flat_map(Settings::ports);
     ports
-        .map(|port| Port {
-            name: port.name.clone(),
-            app: port.app.port.into(),
-            gate: port.listen.0.port().into(),
+        .filter_map(|port| {
+            Some(Port {
+                name: port.name.clone(),
+                app: port.app.port.into(),
+                gate: port.listen?.0.port().into(),
+            })
         })
         .filter(|port| port.app != port.gate)
         .collect()

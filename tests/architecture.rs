@@ -43,6 +43,19 @@ fn the_judge_is_pure() {
 }
 
 #[test]
+fn facts_know_nothing_of_those_who_ask_for_them() {
+    assert_uses_none_of(
+        "facts",
+        &[
+            "crate::webhook",
+            "crate::gate",
+            "crate::server",
+            "crate::cli",
+        ],
+    );
+}
+
+#[test]
 fn the_state_machine_of_the_gate_uses_only_std_and_the_contract() {
     for source in sources("gate/state") {
         for path in source.used() {

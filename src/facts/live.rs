@@ -29,11 +29,12 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{cache::Cache, request};
-use crate::{
-    policy::facts::{Answer, Known, Query, Unknown},
-    webhook::metrics::{Fact, LookupOutcome, Metrics},
+use super::{
+    cache::Cache,
+    meters::{Fact, Meters, Outcome},
+    request,
 };
+use crate::policy::facts::{Answer, Known, Query, Unknown};
 
 /// Requests to the API server at once. Each is a `get` of a millisecond or two, so this is more than ten thousand a
 /// second; what is beyond waits here and not in the API server's queues, where it would starve others.
@@ -85,7 +86,7 @@ pub struct Facts {
 
 struct Core {
     client: Client,
-    metrics: Arc<Metrics>,
+    meters: Meters,
     cache: Cache,
     flights: Mutex<HashMap<Query<'static>, Flight>>,
     flight_numbers: AtomicU64,
@@ -115,14 +116,14 @@ struct Gathered {
 // === impl Live ===
 
 impl Live {
-    /// Asks the API server of `config`, and counts in `metrics`. Must be called on a tokio runtime.
-    pub fn connect(mut config: kube::Config, metrics: Arc<Metrics>) -> Result<Self, kube::Error> {
+    /// Asks the API server of `config`, and counts in `meters`. Must be called on a tokio runtime.
+    pub fn connect(mut config: kube::Config, meters: Meters) -> Result<Self, kube::Error> {
         config.default_retry = false; // an overloaded API server is not helped by asking again
         config.connect_timeout = Some(LOOKUP_TIMEOUT);
         Ok(Self {
             shared: Arc::new(Core {
                 client: Client::try_from(config)?,
-                metrics,
+                meters,
                 cache: Cache::default(),
                 flights: Mutex::default(),
                 flight_numbers: AtomicU64::new(0),
@@ -237,10 +238,7 @@ impl Known for Facts {
         let answer = self.core.cache.get(query, self.arrived)?;
         self.remembered
             .set(self.remembered.get() || !refuses_nothing(query));
-        self.core
-            .metrics
-            .lookups
-            .count((query.into(), LookupOutcome::Cached));
+        self.core.meters.count(Fact::of(query), Outcome::Cached);
         Some(answer)
     }
 }
@@ -273,16 +271,12 @@ impl Core {
         let answer = timeout_at(deadline, answer)
             .await
             .unwrap_or_else(|_| Arc::new(Answer::Unknown(Unknown::Deadline)));
-        let fact = Fact::from(query);
+        let fact = Fact::of(query);
         if begun < asked {
-            self.metrics.lookups.count((fact, LookupOutcome::Joined));
+            self.meters.count(fact, Outcome::Joined);
         } else {
-            self.metrics
-                .lookups
-                .count((fact, LookupOutcome::from(&*answer)));
-            self.metrics
-                .lookup_duration
-                .record((fact,), asked.elapsed().as_secs_f64());
+            self.meters.count(fact, Outcome::of(&answer));
+            self.meters.took(fact, asked.elapsed());
         }
         (answer, begun)
     }
@@ -378,45 +372,12 @@ impl Drop for Landing {
     }
 }
 
-// === labels ===
-
-impl From<&Query<'_>> for Fact {
-    fn from(query: &Query<'_>) -> Self {
-        match query {
-            Query::Namespace { .. } => Self::Namespace,
-            Query::Secret { .. } => Self::Secret,
-            Query::ConfigMap { .. } => Self::ConfigMap,
-            Query::ServiceAccount { .. } => Self::ServiceAccount,
-            Query::LimitRanges { .. } => Self::LimitRanges,
-            Query::Twin { .. } => Self::Twin,
-            Query::Services { .. } => Self::Services,
-            Query::NetworkPolicies { .. } => Self::NetworkPolicies,
-            Query::Versions => Self::Versions,
-        }
-    }
-}
-
-impl From<&Answer> for LookupOutcome {
-    fn from(answer: &Answer) -> Self {
-        match answer {
-            Answer::Missing => Self::Missing,
-            Answer::Unknown(Unknown::Deadline) => Self::Deadline,
-            Answer::Unknown(_) => Self::Refused,
-            Answer::Namespace(_)
-            | Answer::Keys(_)
-            | Answer::ServiceAccount(_)
-            | Answer::LimitRanges(_)
-            | Answer::Twin(_)
-            | Answer::Services(_)
-            | Answer::NetworkPolicies(_)
-            | Answer::Versions(_) => Self::Found,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use bytes::Bytes;
+    use metrics::{Counter, Histogram};
     use serde_json::json;
 
     use super::*;
@@ -464,28 +425,42 @@ mod tests {
         words.to_string()
     }
 
-    fn counted(metrics: &Metrics, outcome: &str) -> u64 {
-        let series = format!(
-            "portcullis_webhook_fact_lookups_total{{fact=\"secret\",outcome=\"{outcome}\"}} "
-        );
-        let page = metrics.handle().render();
-        page.lines()
-            .find_map(|line| line.strip_prefix(&series))
-            .unwrap()
-            .parse()
-            .unwrap()
+    /// Counts where a test can read.
+    #[derive(Default)]
+    struct Tally(Mutex<BTreeMap<(Fact, Outcome), Arc<AtomicU64>>>);
+
+    fn live(api: &Api, tally: &Tally) -> Live {
+        api.live(meters(tally))
+    }
+
+    fn meters(tally: &Tally) -> Meters {
+        let counter = |fact, outcome| {
+            let mut counts = tally.0.lock().unwrap();
+            Counter::from_arc(Arc::clone(counts.entry((fact, outcome)).or_default()))
+        };
+        Meters::new(counter, |_| Histogram::noop())
+    }
+
+    fn counted(tally: &Tally, outcome: Outcome) -> u64 {
+        tally.0.lock().unwrap()[&(Fact::Secret, outcome)].load(Ordering::Relaxed)
     }
 
     #[tokio::test]
     async fn what_exists_is_asked_once_and_remembered() {
-        let (api, metrics) = (Api::of(vec![(CHECKOUT, checkout())]).await, Arc::default());
-        let live = api.live(&metrics);
+        let (api, tally) = (
+            Api::of(vec![(CHECKOUT, checkout())]).await,
+            Tally::default(),
+        );
+        let live = live(&api, &tally);
         for _ in 0..3 {
             assert_eq!(one(&live, secret("checkout")).await, keys(&["url"]));
         }
         assert_eq!(api.asked(), [CHECKOUT]);
         assert_eq!(
-            (counted(&metrics, "found"), counted(&metrics, "cached")),
+            (
+                counted(&tally, Outcome::Found),
+                counted(&tally, Outcome::Cached)
+            ),
             (1, 2)
         );
     }
@@ -502,20 +477,23 @@ mod tests {
             }
         })
         .await;
-        let metrics = Arc::default();
-        let live = api.live(&metrics);
+        let tally = Tally::default();
+        let live = live(&api, &tally);
         assert_eq!(one(&live, secret("checkout")).await, Answer::Missing);
         assert_eq!(one(&live, secret("checkout")).await, Answer::Missing);
         exists.store(true, Ordering::SeqCst);
         assert_eq!(one(&live, secret("checkout")).await, keys(&["url"]));
-        assert_eq!((api.asked().len(), counted(&metrics, "missing")), (3, 2));
+        assert_eq!(
+            (api.asked().len(), counted(&tally, Outcome::Missing)),
+            (3, 2)
+        );
     }
 
     #[tokio::test]
     async fn a_name_that_cannot_exist_is_missing_without_a_question() {
-        let (api, metrics) = (Api::of(vec![]).await, Arc::default());
+        let (api, tally) = (Api::of(vec![]).await, Tally::default());
         assert_eq!(
-            one(&api.live(&metrics), secret("../../kube-system/secrets/x")).await,
+            one(&live(&api, &tally), secret("../../kube-system/secrets/x")).await,
             Answer::Missing
         );
         assert!(api.asked().is_empty());
@@ -530,11 +508,11 @@ mod tests {
             (500, "InternalError"),
             (503, "ServiceUnavailable"),
         ] {
-            let (api, metrics) = (
+            let (api, tally) = (
                 Api::start(move |_| Reply::Status(code, reason)).await,
-                Arc::default(),
+                Tally::default(),
             );
-            let live = api.live(&metrics);
+            let live = live(&api, &tally);
             let words = refusal(&one(&live, secret("checkout")).await);
             assert!(words.starts_with(&code.to_string()), "{words}");
             assert!(
@@ -542,7 +520,7 @@ mod tests {
                 "{words}"
             );
             assert_eq!(api.asked().len(), 1, "asked again after {code}");
-            assert_eq!(counted(&metrics, "refused"), 1);
+            assert_eq!(counted(&tally, Outcome::Refused), 1);
             one(&live, secret("checkout")).await;
             assert_eq!(api.asked().len(), 2, "{code} was remembered");
         }
@@ -551,12 +529,12 @@ mod tests {
     #[tokio::test]
     async fn a_not_found_of_somebody_else_is_unknown() {
         let api = Api::start(|_| Reply::Raw(404, "<html>no such page</html>".into())).await;
-        let metrics = Arc::default();
+        let tally = Tally::default();
         assert_eq!(
-            refusal(&one(&api.live(&metrics), secret("checkout")).await),
+            refusal(&one(&live(&api, &tally), secret("checkout")).await),
             "404 Not Found"
         );
-        assert_eq!(counted(&metrics, "refused"), 1);
+        assert_eq!(counted(&tally, Outcome::Refused), 1);
     }
 
     #[tokio::test]
@@ -571,10 +549,10 @@ mod tests {
             ),
             (Reply::Raw(200, too_large), "larger than any object"),
         ] {
-            let (api, metrics) = (Api::start(move |_| reply.clone()).await, Arc::default());
-            let said = refusal(&one(&api.live(&metrics), secret("checkout")).await);
+            let (api, tally) = (Api::start(move |_| reply.clone()).await, Tally::default());
+            let said = refusal(&one(&live(&api, &tally), secret("checkout")).await);
             assert!(said.contains(words), "{said}");
-            assert_eq!(counted(&metrics, "refused"), 1, "{said}");
+            assert_eq!(counted(&tally, Outcome::Refused), 1, "{said}");
         }
     }
 
@@ -585,17 +563,17 @@ mod tests {
             .local_addr()
             .unwrap();
         let uri = format!("http://{gone}").parse().unwrap();
-        let metrics = Arc::<Metrics>::default();
-        let live = Live::connect(kube::Config::new(uri), Arc::clone(&metrics)).unwrap();
+        let tally = Tally::default();
+        let live = Live::connect(kube::Config::new(uri), meters(&tally)).unwrap();
         let words = refusal(&one(&live, secret("checkout")).await);
         assert_eq!(words, "no answer: Connection refused (os error 111)");
-        assert_eq!(counted(&metrics, "refused"), 1);
+        assert_eq!(counted(&tally, Outcome::Refused), 1);
     }
 
     #[tokio::test]
     async fn silence_is_unknown_at_the_deadline() {
-        let (api, metrics) = (Api::start(|_| Reply::Silence).await, Arc::default());
-        let live = api.live(&metrics);
+        let (api, tally) = (Api::start(|_| Reply::Silence).await, Tally::default());
+        let live = live(&api, &tally);
         let now = Instant::now();
         let mut facts = live.facts(now, now + Duration::from_millis(50));
         let questions = vec![
@@ -611,7 +589,7 @@ mod tests {
                 Answer::Unknown(Unknown::Deadline)
             );
         }
-        assert_eq!(counted(&metrics, "deadline"), 1);
+        assert_eq!(counted(&tally, Outcome::Deadline), 1);
         assert!(
             live.shared.flights.lock().unwrap().is_empty(),
             "nobody waits, so nothing flies"
@@ -621,19 +599,19 @@ mod tests {
     #[tokio::test]
     async fn a_secret_of_one_mebibyte_is_read() {
         let value = "A".repeat(1024 * 1024 * 4 / 3);
-        let (api, metrics) = (
+        let (api, tally) = (
             Api::of(vec![(
                 CHECKOUT,
                 json!({"data": {"small": "", "large": value}}),
             )])
             .await,
-            Arc::default(),
+            Tally::default(),
         );
         assert_eq!(
-            one(&api.live(&metrics), secret("checkout")).await,
+            one(&live(&api, &tally), secret("checkout")).await,
             keys(&["large", "small"])
         );
-        assert_eq!(counted(&metrics, "found"), 1);
+        assert_eq!(counted(&tally, Outcome::Found), 1);
     }
 
     #[tokio::test]
@@ -641,15 +619,18 @@ mod tests {
         let permits = Arc::new(Semaphore::new(0));
         let held = Arc::clone(&permits);
         let api = Api::start(move |_| Reply::Held(Arc::clone(&held), checkout())).await;
-        let metrics = Arc::default();
-        let live = api.live(&metrics);
+        let tally = Tally::default();
+        let live = live(&api, &tally);
         let ask = || one(&live, secret("checkout"));
         let (first, second, third, ()) = tokio::join!(ask(), ask(), ask(), async {
             permits.add_permits(1); // one answer for three
         });
         assert_eq!([first, second, third], [(); 3].map(|()| keys(&["url"])));
         assert_eq!(
-            (counted(&metrics, "found"), counted(&metrics, "joined")),
+            (
+                counted(&tally, Outcome::Found),
+                counted(&tally, Outcome::Joined)
+            ),
             (1, 2)
         );
     }
@@ -659,8 +640,8 @@ mod tests {
         let permits = Arc::new(Semaphore::new(0));
         let held = Arc::clone(&permits);
         let api = Api::start(move |_| Reply::Held(Arc::clone(&held), checkout())).await;
-        let metrics = Arc::default();
-        let live = api.live(&metrics);
+        let tally = Tally::default();
+        let live = live(&api, &tally);
         let mut first = Box::pin(one(&live, secret("checkout")));
         assert!((&mut first).now_or_never().is_none());
         let mut second = Box::pin(one(&live, secret("checkout")));
@@ -673,8 +654,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_confirmed_by_questions_that_came_after_the_review() {
-        let (api, metrics) = (Api::of(vec![(CHECKOUT, checkout())]).await, Arc::default());
-        let live = api.live(&metrics);
+        let (api, tally) = (
+            Api::of(vec![(CHECKOUT, checkout())]).await,
+            Tally::default(),
+        );
+        let live = live(&api, &tally);
         one(&live, secret("checkout")).await;
 
         let mut facts = facts(&live);
@@ -693,8 +677,8 @@ mod tests {
         let permits = Arc::new(Semaphore::new(0));
         let held = Arc::clone(&permits);
         let api = Api::start(move |_| Reply::Held(Arc::clone(&held), checkout())).await;
-        let metrics = Arc::default();
-        let live = api.live(&metrics);
+        let tally = Tally::default();
+        let live = live(&api, &tally);
         let mut early = Box::pin(one(&live, secret("checkout")));
         assert!((&mut early).now_or_never().is_none());
 
@@ -726,7 +710,7 @@ mod tests {
         let query = Query::Services {
             namespace: "shop".into(),
         };
-        let Answer::Services(services) = one(&api.live(&Arc::default()), query).await else {
+        let Answer::Services(services) = one(&api.live(Meters::unwatched()), query).await else {
             panic!("Services were expected");
         };
         let names: Vec<_> = services.iter().map(|service| &*service.name).collect();
@@ -744,7 +728,7 @@ mod tests {
             let query = Query::NetworkPolicies {
                 namespace: "shop".into(),
             };
-            let words = refusal(&one(&api.live(&Arc::default()), query).await);
+            let words = refusal(&one(&api.live(Meters::unwatched()), query).await);
             assert!(words.contains(said), "{words}");
             assert!(api.asked().len() <= 20, "{:?}", api.asked());
         }
@@ -772,7 +756,7 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_node_is_looked_for_among_all() {
         let api = nodes(["v1.34.1", "v1.32.9"]).await;
-        let versions = one(&api.live(&Arc::default()), Query::Versions).await;
+        let versions = one(&api.live(Meters::unwatched()), Query::Versions).await;
         let expected = Versions {
             server: Release::new(1, 34),
             oldest_node: Some(Release::new(1, 32)),
@@ -781,14 +765,14 @@ mod tests {
         assert_eq!(versions, Answer::Versions(expected));
 
         let api = nodes(["v1.34.1", "who knows"]).await;
-        let words = refusal(&one(&api.live(&Arc::default()), Query::Versions).await);
+        let words = refusal(&one(&api.live(Meters::unwatched()), Query::Versions).await);
         assert!(words.contains("not the object"), "{words}");
     }
 
     #[tokio::test]
     async fn releases_are_not_asked_again_to_confirm_a_refusal() {
         let api = nodes(["v1.34.1", "v1.34.1"]).await;
-        let live = api.live(&Arc::default());
+        let live = api.live(Meters::unwatched());
         one(&live, Query::Versions).await;
         let mut facts = facts(&live);
         assert!(facts.get(&Query::Versions).is_some());
@@ -799,11 +783,11 @@ mod tests {
 
     #[tokio::test]
     async fn bounds_the_requests_at_once() {
-        let (api, metrics) = (
+        let (api, tally) = (
             Api::start(|_| Reply::Object(checkout())).await,
-            Arc::default(),
+            Tally::default(),
         );
-        let mut facts = facts(&api.live(&metrics));
+        let mut facts = facts(&live(&api, &tally));
         facts
             .ask(
                 (0..200)
@@ -822,11 +806,11 @@ mod tests {
 
     #[tokio::test]
     async fn asks_no_more_than_a_review_may() {
-        let (api, metrics) = (
+        let (api, tally) = (
             Api::start(|_| Reply::Object(checkout())).await,
-            Arc::default(),
+            Tally::default(),
         );
-        let mut facts = facts(&api.live(&metrics));
+        let mut facts = facts(&live(&api, &tally));
         let questions: Vec<_> = (0..MAX_QUESTIONS + 2)
             .map(|number| secret(&format!("s{number}")))
             .collect();
@@ -845,8 +829,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_review_has_an_answer_to_everything() {
-        let (api, metrics) = (Api::of(vec![]).await, Arc::default());
-        let mut facts = facts(&api.live(&metrics));
+        let (api, tally) = (Api::of(vec![]).await, Tally::default());
+        let mut facts = facts(&live(&api, &tally));
         assert!(facts.get(&secret("checkout")).is_none());
         facts.close();
         assert_eq!(

@@ -27,6 +27,9 @@ mod cache;
 /// One request, and what its answer means.
 mod request;
 
+/// What lookups are counted by.
+mod meters;
+
 /// Live answers.
 pub mod live;
 
@@ -35,6 +38,7 @@ pub mod files;
 
 pub use files::Files;
 pub use live::{Live, Step};
+pub use meters::{Fact, Meters, Outcome};
 
 /// An API server that behaves as a test tells it to.
 #[cfg(test)]

@@ -23,8 +23,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
-use super::Live;
-use crate::webhook::metrics::Metrics;
+use super::{Live, Meters};
 
 /// What to do with a request.
 #[derive(Clone)]
@@ -105,9 +104,9 @@ impl Api {
         .await
     }
 
-    pub(crate) fn live(&self, metrics: &Arc<Metrics>) -> Live {
+    pub(crate) fn live(&self, meters: Meters) -> Live {
         let uri = format!("http://{}", self.address).parse().unwrap();
-        Live::connect(kube::Config::new(uri), Arc::clone(metrics)).unwrap()
+        Live::connect(kube::Config::new(uri), meters).unwrap()
     }
 
     /// The paths that were asked for, in order, with their queries.

@@ -47,7 +47,11 @@ fn settings() -> Settings {
 async fn answer(path: &str, review: String) -> Value {
     let (api, metrics) = (api().await, Arc::<Metrics>::default());
     let settings = Arc::new(ArcSwap::from_pointee(settings()));
-    let admission = Admission::new(api.live(&metrics), settings, Arc::clone(&metrics));
+    let admission = Admission::new(
+        api.live(metrics.facts.clone()),
+        settings,
+        Arc::clone(&metrics),
+    );
     let request = Request::post(path)
         .header("content-type", "application/json")
         .body(Full::<bytes::Bytes>::from(review))

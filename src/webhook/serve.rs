@@ -138,7 +138,7 @@ async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(),
     let registration = Registration::new(client, in_force.clone(), trust, Arc::clone(&metrics));
     parts.background.spawn(registration.run());
 
-    let live = Live::connect(cluster, Arc::clone(&metrics)).map_err(ServeError::client)?;
+    let live = Live::connect(cluster, metrics.facts.clone()).map_err(ServeError::client)?;
     let admission = Admission::new(live, in_force.settings, Arc::clone(&metrics));
     let handler = stack(admission, Arc::clone(&metrics));
 

@@ -380,7 +380,11 @@ mod tests {
             .await;
             let metrics = Arc::<Metrics>::default();
             let settings = Arc::new(ArcSwap::from_pointee(Settings::default()));
-            let admission = Admission::new(api.live(&metrics), settings, Arc::clone(&metrics));
+            let admission = Admission::new(
+                api.live(metrics.facts.clone()),
+                settings,
+                Arc::clone(&metrics),
+            );
             Self {
                 admission,
                 metrics,

@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{
     cli::cluster::{self, ClusterError},
-    facts::{Files, Live, Step},
+    facts::{Files, Live, Meters, Step},
     policy::{
         Judgement, Request,
         facts::{Answer, Known, Query, Unknown},
@@ -20,7 +20,6 @@ use crate::{
         verdict::Verdict,
         workload::Workload,
     },
-    webhook::metrics::Metrics,
 };
 
 /// For all questions that one object raises. A person waits, so longer than a review may take, not as long as a
@@ -106,7 +105,7 @@ impl Cluster {
         let namespace = config.default_namespace.clone();
         let live = {
             let _runtime = runtime.enter();
-            Live::connect(config, Arc::new(Metrics::new()))
+            Live::connect(config, Meters::unwatched())
                 .map_err(|error| ClusterError::Client(Box::new(error)))?
         };
         Ok(Self {

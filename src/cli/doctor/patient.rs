@@ -14,9 +14,9 @@ use tokio::{
 
 use super::{API_TIMEOUT, ClusterError, gates::Census};
 use crate::{
-    facts::{Live, Step},
+    facts::{Live, Meters, Step},
     policy::facts::{Answer, Known, Query, Release},
-    webhook::metrics::{Configuration, Metrics},
+    webhook::metrics::Configuration,
 };
 
 /// For all questions that one pod raises.
@@ -60,7 +60,7 @@ impl Patient {
         let unusable = |error| ClusterError::Client(Box::new(error));
         Ok(Self {
             client: Client::try_from(config.clone()).map_err(unusable)?,
-            live: Live::connect(config, Arc::new(Metrics::new())).map_err(unusable)?,
+            live: Live::connect(config, Meters::unwatched()).map_err(unusable)?,
             namespace: namespace.to_owned(),
             dry_run_in: dry_run_in.to_owned(),
             namespaces: OnceCell::new(),

@@ -124,48 +124,6 @@ label! {
 }
 
 label! {
-    /// What a question is about.
-    Fact {
-        /// Labels and annotations of a Namespace.
-        Namespace = "namespace",
-        /// A Secret's keys.
-        Secret = "secret",
-        /// A ConfigMap's keys.
-        ConfigMap = "configmap",
-        /// A ServiceAccount's pull secrets.
-        ServiceAccount = "serviceaccount",
-        /// LimitRanges of a namespace.
-        LimitRanges = "limitranges",
-        /// The same workload in a twin namespace.
-        Twin = "twin",
-        /// Services of a namespace.
-        Services = "services",
-        /// NetworkPolicies of a namespace.
-        NetworkPolicies = "networkpolicies",
-        /// The releases of the API server and of the nodes.
-        Versions = "versions",
-    }
-}
-
-label! {
-    /// How a question was answered.
-    LookupOutcome {
-        /// From the cache.
-        Cached = "cached",
-        /// By a request of another review that was under way.
-        Joined = "joined",
-        /// By the API server: it exists.
-        Found = "found",
-        /// By the API server: it does not exist.
-        Missing = "missing",
-        /// The API server answered with an error.
-        Refused = "refused",
-        /// No answer before the review's deadline.
-        Deadline = "deadline",
-    }
-}
-
-label! {
     /// What became of a changed file.
     Outcome {
         /// In force now.

@@ -16,10 +16,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use family::one;
 pub use family::{Family, Handle, Labels};
 pub use labels::{
-    Certificate, Configuration, Fact, Gating, KindOf, Label, LookupOutcome, Operation, Outcome,
-    Patched, Rejection, Unjudged, Webhook, WriteOutcome,
+    Certificate, Configuration, Gating, KindOf, Label, Operation, Outcome, Patched, Rejection,
+    Unjudged, Webhook, WriteOutcome,
 };
 
+use crate::facts;
 use crate::policy::{
     finding::Level,
     gate::{Demand, Takeover},
@@ -157,9 +158,7 @@ pub struct Metrics {
     /// Requests answered without a verdict.
     pub rejected: Family<Counter, (Rejection,)>,
     /// Questions about the cluster.
-    pub lookups: Family<Counter, (Fact, LookupOutcome)>,
-    /// Seconds to an answer of the API server.
-    pub lookup_duration: Family<Histogram, (Fact,)>,
+    pub facts: facts::Meters,
     /// Changes of the settings file.
     pub settings_reloads: Family<Counter, (Outcome,)>,
     /// Changes of the certificate files.
@@ -196,8 +195,10 @@ impl Metrics {
             in_flight: one(&recorder, &IN_FLIGHT, &[]),
             shed: one(&recorder, &SHED, &[]),
             rejected: Family::register(&recorder, &REJECTED),
-            lookups: Family::register(&recorder, &LOOKUPS),
-            lookup_duration: Family::register(&recorder, &LOOKUP_DURATION),
+            facts: facts::Meters::new(
+                |fact, outcome| one(&recorder, &LOOKUPS, &[fact.label(), outcome.label()]),
+                |fact| one(&recorder, &LOOKUP_DURATION, &[fact.label()]),
+            ),
             settings_reloads: Family::register(&recorder, &SETTINGS_RELOADS),
             certificate_reloads: Family::register(&recorder, &CERTIFICATE_RELOADS),
             certificate_expiry: Family::register(&recorder, &CERTIFICATE_EXPIRY),

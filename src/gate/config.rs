@@ -13,7 +13,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
-use super::service::{self, HoldLimits, Limits};
+use super::service::{self, ClientWaits, HoldLimits, Limits};
 use crate::contract::{
     self, AppHost, GATE_CONFIG_ENV, HoldMode, Protocol, Settings, SettingsError,
 };
@@ -76,6 +76,15 @@ const RAMP_WAIT: Duration = Duration::from_millis(250);
 /// Client connections at a time. Each takes up to two file descriptors, and containers are given
 /// 1,048,576 of them; at 16 KiB each, this many take half of the container's memory limit.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("is not zero");
+
+const CLIENT_WAITS: ClientWaits = ClientWaits {
+    // hyper's and Apache httpd's order of size
+    head: Duration::from_secs(30),
+    // Longer than the 10 minutes for which Google's load balancers keep theirs, the longest of the
+    // common ones: who closes first decides whose requests are lost.
+    idle: Duration::from_secs(15 * 60),
+    half_closed: Duration::from_secs(60),
+};
 
 /// Reads the document in `file`, else the one in the environment.
 pub fn load(file: Option<&Path>) -> Result<Settings, ConfigError> {
@@ -195,6 +204,7 @@ pub fn limits(settings: &Settings) -> Limits {
             contract::GrpcRefusal::Unavailable => service::GrpcRefusal::Unavailable,
         },
         max_connections: MAX_CONNECTIONS,
+        client: CLIENT_WAITS,
     }
 }
 

@@ -49,7 +49,6 @@ mod dial;
 
 // What becomes of a connection: requests passed on one by one, or bytes as they come.
 mod proxy;
-mod rewind;
 mod socket;
 mod tcp;
 mod tunnel;

@@ -8,7 +8,7 @@ use super::{
     inflight::InFlight,
     proxy::Blocks,
     queue::Admission,
-    service::{GrpcRefusal, HoldLimits, Limits},
+    service::{ClientWaits, GrpcRefusal, HoldLimits, Limits},
     switch::Valve,
     traffic::{Gauge, Traffic},
 };
@@ -23,6 +23,7 @@ pub(super) struct Path {
     pub(super) blocks: Blocks,
     pub(super) hold: HoldLimits,
     pub(super) grpc_refusal: GrpcRefusal,
+    pub(super) client: ClientWaits,
     /// Cancelled when upgraded streams and TCP connections have to end.
     pub(super) streams_end: CancellationToken,
 }
@@ -40,6 +41,7 @@ impl Path {
             ramp_wait,
             grpc_refusal,
             max_connections: _,
+            client,
         } = limits;
         let admission = Admission::new(valve.clone(), Arc::clone(&traffic), hold, ramp_wait);
         let (in_flight, blocks) = (InFlight::default(), Blocks::default());
@@ -52,6 +54,7 @@ impl Path {
             blocks,
             hold,
             grpc_refusal,
+            client,
             streams_end,
         }
     }

@@ -68,6 +68,20 @@ pub struct Limits {
     pub grpc_refusal: GrpcRefusal,
     /// Client connections that may be open at a time; each takes up to two file descriptors.
     pub max_connections: NonZeroUsize,
+    /// How long HTTP/1 clients are waited for.
+    pub client: ClientWaits,
+}
+
+/// How long the gate waits for an HTTP/1 client.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientWaits {
+    /// From the first byte of a request's head to its last; then the client gets 408.
+    pub head: Duration,
+    /// For the next request on a connection; then the connection is closed.
+    pub idle: Duration,
+    /// How long a client that has closed its sending side may wait for its response to go on. It is told apart by nothing
+    /// from one that has left without a reset, so this wait must end.
+    pub half_closed: Duration,
 }
 
 /// Bounds of the hold queue.

@@ -13,14 +13,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long a client that has closed its sending side may wait for its response. One that waits is
-/// told apart by nothing from one that has left without a reset, so this wait must end.
-const HALF_CLOSED_WAIT: Duration = Duration::from_secs(60);
-
 /// How long and how much the gate reads after its last answer, so that the client reads the answer
 /// before the kernel resets the connection for unread data.
 const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 * 1024;
+pub(super) const LINGER_BYTES: usize = 256 * 1024;
 
 /// Not everything could be written.
 #[derive(Debug, thiserror::Error)]
@@ -57,15 +53,16 @@ pub(super) async fn closed_by_peer(stream: &TcpStream) {
     let _ = stream.ready(Interest::PRIORITY).await;
 }
 
-/// Waits until the client cannot be waiting for its response any more.
-pub(super) async fn abandoned_by_client(stream: &TcpStream) {
+/// Waits until the client cannot be waiting for its response any more: it was reset, or `wait` has
+/// passed since it closed its sending side.
+pub(super) async fn abandoned_by_client(stream: &TcpStream, wait: Duration) {
     closed_by_peer(stream).await;
     if matches!(stream.take_error(), Ok(None)) {
         // Biased: which of the two ends the wait makes no difference. Both are cancel-safe.
         tokio::select! {
             biased;
             _ = stream.ready(Interest::ERROR) => {}
-            () = sleep(HALF_CLOSED_WAIT) => {}
+            () = sleep(wait) => {}
         }
     }
 }

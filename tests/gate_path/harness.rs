@@ -8,7 +8,7 @@ use std::{
 };
 
 use portcullis::gate::{
-    service::{DataPath, GrpcRefusal, HoldLimits, Limits, Port, Protocol},
+    service::{ClientWaits, DataPath, GrpcRefusal, HoldLimits, Limits, Port, Protocol},
     switch::{self, AppLoss, Passage, Switch},
     traffic::Traffic,
 };
@@ -34,6 +34,11 @@ pub const LIMITS: Limits = Limits {
     ramp_wait: Duration::from_millis(250),
     grpc_refusal: GrpcRefusal::RefusedStream,
     max_connections: NonZeroUsize::new(20_000).unwrap(),
+    client: ClientWaits {
+        head: PATIENCE,
+        idle: PATIENCE,
+        half_closed: PATIENCE,
+    },
 };
 
 /// A running data path with one port.

@@ -33,7 +33,7 @@ fn request(path: &str) -> Request<()> {
 }
 
 /// An app that answers each call with what it was sent, twice, and with trailers.
-fn echo(app: App) -> SocketAddr {
+pub(super) fn echo(app: App) -> SocketAddr {
     let address = app.address;
     tokio::spawn(async move {
         loop {

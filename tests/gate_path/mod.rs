@@ -16,8 +16,14 @@ mod bodies;
 // Not all at once, and the end.
 mod ramp;
 
+// The end for HTTP/2, whose connections end by agreement.
+mod goaway;
+
 // What goes wrong.
 mod faults;
+
+// Clients for whom the gate waits in vain.
+mod waits;
 
 // What is meant to go wrong.
 mod smuggling;

@@ -1,6 +1,6 @@
 //! A message's body on its way from one connection to the other.
 
-use std::{io, net::Shutdown};
+use std::{io, net::Shutdown, time::Duration};
 
 use socket2::SockRef;
 use tokio::{net::TcpStream, task::coop::consume_budget};
@@ -49,8 +49,9 @@ pub(super) struct Flow<'a> {
     pub(super) blocks: &'a Blocks,
     pub(super) body: Body,
     pub(super) chunks: Chunks,
-    /// Whether to stop waiting for the sender when the receiver, a client, has left.
-    pub(super) watched: bool,
+    /// Where the receiver is a client: how long to wait for the sender once the client has closed
+    /// its own sending side.
+    pub(super) half_closed: Option<Duration>,
 }
 
 /// Why a body did not arrive whole.
@@ -245,14 +246,14 @@ impl Flow<'_> {
 
     async fn wait(&self) -> Result<(), Broken> {
         let readable = socket::readable(self.from);
-        if !self.watched {
+        let Some(wait) = self.half_closed else {
             return readable.await.map_err(Broken::Source);
-        }
+        };
         // Biased: what has come is passed on. Both arms are cancel-safe.
         tokio::select! {
             biased;
             ready = readable => ready.map_err(Broken::Source),
-            () = socket::abandoned_by_client(self.to) => Err(Broken::Abandoned),
+            () = socket::abandoned_by_client(self.to, wait) => Err(Broken::Abandoned),
         }
     }
 }
@@ -272,7 +273,7 @@ pub(crate) async fn copy(
         blocks,
         body,
         chunks,
-        watched: false,
+        half_closed: None,
     };
     flow.run(&[]).await.map_err(io::Error::other)?;
     SockRef::from(to).shutdown(Shutdown::Write)
@@ -310,7 +311,7 @@ mod tests {
             blocks: &blocks,
             body: Body::Length(body.len().try_into().unwrap()),
             chunks: Chunks::Keep,
-            watched: false,
+            half_closed: None,
         };
         let mut got = vec![0; body.len()];
         let (sent, passed, read) = tokio::join!(

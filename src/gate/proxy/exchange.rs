@@ -105,7 +105,7 @@ impl Exchange<'_> {
             blocks,
             body,
             chunks,
-            watched: false,
+            half_closed: None,
         };
         let asked = Instant::now();
         let has_spoken = false;
@@ -246,12 +246,13 @@ impl Download<'_> {
 
     async fn wait(&mut self) -> Result<(), Failure> {
         self.buffer.release(&self.path.blocks);
+        let wait = self.path.client.half_closed;
         // Biased: an answer that has come is passed on. Both arms are cancel-safe.
         tokio::select! {
             biased;
             // An error shows itself when the socket is read.
             _ = socket::readable(self.app) => Ok(()),
-            () = socket::abandoned_by_client(self.client) => Err(Failure::ClientGone),
+            () = socket::abandoned_by_client(self.client, wait) => Err(Failure::ClientGone),
         }
     }
 
@@ -269,7 +270,7 @@ impl Download<'_> {
             blocks,
             body,
             chunks,
-            watched: true,
+            half_closed: Some(self.path.client.half_closed),
         };
         flow.run(head).await.map_err(|broken| match broken {
             Broken::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -32,14 +32,6 @@ use crate::gate::{
     tunnel::{self, Side},
 };
 
-/// How long a head may take from its first byte: hyper's and Apache httpd's order of size.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a connection may wait for its next request. Longer than the 10 minutes for which
-/// Google's load balancers keep theirs, the longest of the common ones: who closes first decides
-/// whose requests are lost.
-const IDLE_LIMIT: Duration = Duration::from_secs(15 * 60);
-
 /// A request that may not be sent twice goes on a connection that was used within this time, or
 /// on a new one: apps close idle connections after a second or more, never after this.
 const SURELY_KEPT: Duration = Duration::from_millis(50);
@@ -98,7 +90,7 @@ enum Woken {
 /// Serves a client until one of the two has had enough.
 pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
     let last_seen = Instant::now();
-    let idle_end = Box::pin(sleep(IDLE_LIMIT));
+    let idle_end = Box::pin(sleep(path.client.idle));
     let inbound = Buffer::default();
     let mut session = Session {
         path,
@@ -132,7 +124,11 @@ pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
         };
         match next {
             Next::Keep => {}
-            Next::Close => return socket::close_gently(session.client).await,
+            Next::Close => {
+                // A drain waits until the client has had the time to read its last response.
+                let _busy = session.path.in_flight.enter();
+                return socket::close_gently(session.client).await;
+            }
             Next::Reset => return socket::reset(session.client),
             Next::Gone => return,
             Next::Tunnel(app, _busy) => {
@@ -154,6 +150,7 @@ impl Session {
         if !self.wait_for_request().await {
             return None;
         }
+        let wait = self.path.client.head;
         let told_apart = async {
             loop {
                 let filled = self.inbound.filled();
@@ -165,7 +162,7 @@ impl Session {
                 }
             }
         };
-        timeout(HEAD_TIMEOUT, told_apart).await.ok().flatten()
+        timeout(wait, told_apart).await.ok().flatten()
     }
 
     /// Reads the next head, or returns nothing when the client wants no more.
@@ -202,7 +199,7 @@ impl Session {
                 Woken::Client => {}
                 Woken::App => self.check_link(),
                 Woken::Clock => {
-                    let end = self.last_seen + IDLE_LIMIT;
+                    let end = self.last_seen + self.path.client.idle;
                     if Instant::now() >= end {
                         return false;
                     }
@@ -257,7 +254,8 @@ impl Session {
                 self.inbound.consume(length);
                 return Ok(Some(request));
             }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + HEAD_TIMEOUT);
+            let wait = self.path.client.head;
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + wait);
             match timeout_at(deadline, self.read_line()).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(None),

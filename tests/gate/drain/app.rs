@@ -1,6 +1,6 @@
 //! An app that has every kind of work at hand: answers, echoes, calls, downloads, upgraded streams.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -27,6 +27,11 @@ pub struct App {
 
 /// What a download begins with, and what it ends with once it may end.
 pub const DOWNLOAD: [&[u8]; 2] = [&[b'a'; 100_000], &[b'z'; 100_000]];
+
+/// A download in [`PIECES`] equal pieces; the path goes on with the pause after each, in milliseconds.
+pub const PACED: &str = "/paced/";
+pub const PIECES: usize = 30;
+pub const PIECE: &[u8] = &[b'd'; 10_000];
 
 /// What a `GET` answers: more than one segment.
 pub const PAGE: &[u8] = &[b'p'; 4000];
@@ -86,6 +91,10 @@ async fn answer(
             Full::new(sent).boxed()
         }
         (_, "/download") => download(finish),
+        (_, path) if path.starts_with(PACED) => {
+            let pace = path[PACED.len()..].parse().unwrap();
+            paced(Duration::from_millis(pace))
+        }
         _ => Full::new(Bytes::from_static(PAGE)).boxed(),
     };
     Ok(Response::new(body))
@@ -111,15 +120,31 @@ fn upgrade(request: Request<Incoming>) -> Response<Body> {
 }
 
 fn download(mut finish: watch::Receiver<bool>) -> Body {
-    let (chunks, mut sent) = mpsc::channel(1);
+    let (chunks, sent) = mpsc::channel(1);
     tokio::spawn(async move {
         let [first, last] = DOWNLOAD.map(Bytes::from_static);
         let _ = chunks.send(first).await;
         let _ = finish.wait_for(|finish| *finish).await;
         let _ = chunks.send(last).await;
     });
+    stream(sent)
+}
+
+fn paced(pause: Duration) -> Body {
+    let (chunks, sent) = mpsc::channel(1);
+    tokio::spawn(async move {
+        for _ in 0..PIECES {
+            let _ = chunks.send(Bytes::from_static(PIECE)).await;
+            tokio::time::sleep(pause).await;
+        }
+    });
+    stream(sent)
+}
+
+fn stream(mut chunks: mpsc::Receiver<Bytes>) -> Body {
     let chunks = futures_util::stream::poll_fn(move |context| {
-        sent.poll_recv(context)
+        chunks
+            .poll_recv(context)
             .map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
     });
     StreamBody::new(chunks).boxed()

@@ -65,7 +65,7 @@ pub struct Orders {
     pub finish: watch::Receiver<bool>,
 }
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(super) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Calls at a time on a connection.
 const CALLS: usize = 8;
@@ -163,13 +163,13 @@ impl Clients {
     }
 }
 
-async fn dial(port: u16) -> Outcome<TcpStream> {
+pub(super) async fn dial(port: u16) -> Outcome<TcpStream> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-async fn open_http1(port: u16) -> Outcome<http1::SendRequest<Full<Bytes>>> {
+pub(super) async fn open_http1(port: u16) -> Outcome<http1::SendRequest<Full<Bytes>>> {
     let (sender, connection) = http1::handshake(TokioIo::new(dial(port).await?)).await?;
     tokio::spawn(connection);
     Ok(sender)
@@ -184,7 +184,7 @@ async fn whole(response: Response<Incoming>, expected: &[u8]) -> Outcome<()> {
     Err(format!("{status} with {} bytes", body.len()).into())
 }
 
-fn get(path: &str) -> Request<Full<Bytes>> {
+pub(super) fn get(path: &str) -> Request<Full<Bytes>> {
     let request = Request::get(path).header(header::HOST, "shop");
     request.body(Full::default()).unwrap()
 }
@@ -290,8 +290,9 @@ async fn watch_stream(orders: Orders, tally: &Tally) -> Outcome<()> {
     echoed(response).await
 }
 
-async fn talk(orders: Orders, tally: &Tally) -> Outcome<()> {
-    let mut stream = dial(orders.web).await?;
+/// An upgraded connection.
+pub(super) async fn upgrade(port: u16) -> Outcome<TcpStream> {
+    let mut stream = dial(port).await?;
     let upgrade =
         "GET /chat HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     stream.write_all(upgrade.as_bytes()).await?;
@@ -302,10 +303,21 @@ async fn talk(orders: Orders, tally: &Tally) -> Outcome<()> {
     if !head.starts_with(b"HTTP/1.1 101 ") {
         return Err(String::from_utf8_lossy(&head).into());
     }
+    Ok(stream)
+}
+
+/// Sends a message, and waits for its echo.
+pub(super) async fn exchange_message(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"message").await?;
+    let mut echo = [0; 7];
+    stream.read_exact(&mut echo).await?;
+    Ok(())
+}
+
+async fn talk(orders: Orders, tally: &Tally) -> Outcome<()> {
+    let mut stream = upgrade(orders.web).await?;
     while !*orders.finish.borrow() {
-        stream.write_all(b"message").await?;
-        let mut echo = [0; 7];
-        stream.read_exact(&mut echo).await?;
+        exchange_message(&mut stream).await?;
         tally.answered();
     }
     stream.shutdown().await?;

@@ -3,6 +3,9 @@
 //! Streams go to the app as streams: nothing is translated to HTTP/1, so nothing can be smuggled
 //! on the way, and trailers, interim responses and both directions at once need no special care.
 
+// The client's side.
+mod wire;
+
 // The app's side.
 mod upstream;
 
@@ -12,18 +15,23 @@ mod pipe;
 // One request.
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::server;
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 
 use self::{
     stream::{Ended, Exchange},
     upstream::Upstream,
+    wire::{Notice, Wire},
 };
 use super::buffer::Buffer;
-use crate::gate::{dial::App, path::Path, rewind::Rewind};
+use crate::gate::{dial::App, inflight::Busy, path::Path};
 
 /// How long a client may take from the preface to its settings.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,11 +65,35 @@ const OPEN_WINDOW: u32 = 1 << 20;
 /// What a stream may have sent that the other side has not taken.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// How long a client that was told to go elsewhere may take to stop opening streams, and one that
+/// came to a draining gate to open its first. RFC 9113, section 6.8, asks for a round trip at least;
+/// Go's HTTP/2 server takes a second for it, too.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a drain waits for the answer to a PING: as long as for a sign of life at the end.
+const PONG_WAIT: Duration = wire::SILENCE;
+
 /// What every client of HTTP/2 begins with (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How far a client was told that the gate goes away.
+#[derive(Debug)]
+enum Leave {
+    /// Not at all. It is owed until then to send its first request, should it have come late.
+    Untold { owed: Option<Instant> },
+    /// It is to open no more streams; from then on they are refused.
+    Told { until: Instant, busy: Busy },
+    /// Streams that it opens are refused once it has answered a PING, which it does when it has
+    /// read all that came before. A drain waits until then for that.
+    Final { until: Instant, _busy: Busy },
+    /// It does not answer.
+    Given,
+}
+
 /// Serves a client whose first bytes, already read, are those of HTTP/2.
 pub(super) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream, first: Buffer) {
+    let wire = Wire::new(first, client, path.in_flight.clone());
+    let notice = wire.notice();
     let handshake = server::Builder::new()
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADERS)
@@ -70,29 +102,29 @@ pub(super) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream, fir
         .max_send_buffer_size(SEND_BUFFER)
         .initial_window_size(HELD_WINDOW)
         .initial_connection_window_size(HELD_WINDOW)
-        .handshake(Rewind::new(first, client));
+        .handshake(wire);
     let Ok(Ok(connection)) = timeout(HANDSHAKE_TIMEOUT, handshake).await else {
         return;
     };
     let upstream = Arc::new(Upstream::new(app));
-    run(path, upstream, connection).await;
+    run(path, upstream, connection, notice).await;
 }
 
 async fn run(
     path: Arc<Path>,
     upstream: Arc<Upstream>,
-    mut connection: server::Connection<Rewind, Bytes>,
+    mut connection: server::Connection<Wire, Bytes>,
+    notice: Notice,
 ) {
     let mut valve = path.valve.clone();
     let mut streams = JoinSet::new();
-    let (mut leaving, mut raised) = (false, false);
+    let (mut leave, mut raised) = (Leave::default(), false);
     let mut unanswered = 0_usize;
+    // Of a stream that has ended, but whose last bytes may still be in the library's memory.
+    let mut ended_last: Option<Busy> = None;
     loop {
-        if !leaving && path.admission.is_closing() {
-            // Two steps: a GOAWAY that refuses nothing, and one that names the last stream when
-            // the client has certainly read the first.
-            connection.graceful_shutdown();
-            leaving = true;
+        if path.admission.is_closing() {
+            leave = leave.step(&path, &notice, &mut connection);
         }
         if !raised && !path.admission.is_closed() {
             connection.set_target_window_size(OPEN_WINDOW);
@@ -100,10 +132,20 @@ async fn run(
             raised = connection.set_initial_window_size(OPEN_WINDOW).is_ok();
         }
         // Not biased: the connection must be driven while streams end, and streams must be
-        // cleared away while requests come. All three arms are cancel-safe.
+        // cleared away while requests come. All arms are cancel-safe.
         tokio::select! {
-            accepted = connection.accept() => match accepted {
+            accepted = poll_fn(|context| {
+                let polled = connection.poll_accept(context);
+                if polled.is_pending() {
+                    // By now they are in the kernel's, or keep the wire busy.
+                    ended_last = None;
+                }
+                polled
+            }) => match accepted {
                 Some(Ok((request, respond))) => {
+                    if let Leave::Untold { owed } = &mut leave {
+                        *owed = None;
+                    }
                     let (path, upstream) = (Arc::clone(&path), Arc::clone(&upstream));
                     streams.spawn(Exchange::new(path, upstream, respond).run(request));
                 }
@@ -111,15 +153,74 @@ async fn run(
                 Some(Err(_)) | None => return,
             },
             Some(ended) = streams.join_next() => {
-                unanswered = match ended {
-                    Ok(Ended::Unanswered) => unanswered + 1,
-                    Ok(Ended::Answered) | Err(_) => unanswered.saturating_sub(1),
+                unanswered = match &ended {
+                    Ok((Ended::Unanswered, _)) => unanswered + 1,
+                    Ok((Ended::Answered, _)) | Err(_) => unanswered.saturating_sub(1),
                 };
+                ended_last = ended.ok().map(|(_, busy)| busy);
                 if unanswered > MAX_UNANSWERED {
                     connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
                 }
             }
+            () = leave.due(), if path.admission.is_closing() => {}
             _ = valve.changed() => {}
+        }
+    }
+}
+
+// === impl Leave ===
+
+impl Default for Leave {
+    fn default() -> Self {
+        let owed = Some(Instant::now() + GRACE);
+        Self::Untold { owed }
+    }
+}
+
+impl Leave {
+    /// The next step, if its time has come.
+    fn step(
+        self,
+        path: &Path,
+        notice: &Notice,
+        connection: &mut server::Connection<Wire, Bytes>,
+    ) -> Self {
+        let now = Instant::now();
+        match self {
+            // ## Untold => Told
+            // By a GOAWAY that refuses nothing.
+            Self::Untold { owed } if owed.is_none_or(|owed| owed <= now) => {
+                notice.give();
+                let until = now + GRACE;
+                let busy = path.in_flight.enter();
+                Self::Told { until, busy }
+            }
+            // ## Told => Final
+            // By the same once more and a PING; its answer brings the GOAWAY that names the last
+            // stream.
+            Self::Told { until, busy } if until <= now => {
+                connection.graceful_shutdown();
+                let until = now + PONG_WAIT;
+                Self::Final { until, _busy: busy }
+            }
+            // ## Final => Given
+            // The drain goes on without it. Its answer may come later.
+            Self::Final { until, .. } if until <= now => Self::Given,
+            waiting @ (Self::Untold { .. }
+            | Self::Told { .. }
+            | Self::Final { .. }
+            | Self::Given) => waiting,
+        }
+    }
+
+    /// Waits until the next step's time has come.
+    async fn due(&self) {
+        match self {
+            Self::Untold { owed: Some(at) }
+            | Self::Told { until: at, .. }
+            | Self::Final { until: at, .. } => sleep_until(*at).await,
+            Self::Untold { owed: None } => {}
+            Self::Given => std::future::pending().await,
         }
     }
 }

@@ -24,6 +24,7 @@ use super::{
     upstream::Upstream,
 };
 use crate::gate::{
+    inflight::Busy,
     path::{Counted, Path},
     proxy::{
         fields::{self, Field},
@@ -92,9 +93,13 @@ impl Exchange {
         }
     }
 
-    /// Gets the request answered.
-    pub(super) async fn run(mut self, request: Request<RecvStream>) -> Ended {
-        let _busy = self.path.in_flight.enter();
+    /// Gets the request answered. In flight it is for as long as the caller keeps its mark.
+    pub(super) async fn run(mut self, request: Request<RecvStream>) -> (Ended, Busy) {
+        let busy = self.path.in_flight.enter();
+        (self.serve(request).await, busy)
+    }
+
+    async fn serve(&mut self, request: Request<RecvStream>) -> Ended {
         let (parts, body) = request.into_parts();
         let is_grpc = is_grpc(&parts.headers);
         let request = match for_app(parts, &self.upstream.app.authority) {

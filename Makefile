@@ -5,13 +5,14 @@ SHELL := /bin/bash -o pipefail
 
 CARGO_FLAGS ?= --locked
 BENCH_SECONDS ?= 30
-DOCKER ?= docker
 IMAGE ?= portcullis:0.1.0
+GATE_IMAGE ?= portcullis-gate:0.1.0
+export DOCKER # docker, podman or buildah; whichever is there when it is not given
 TARGET ?= $(shell uname -m)-unknown-linux-gnu
 # What the tests need of Debian beside Rust and Go: a linker, roots for the package registries, a linter,
 # the databases that the gate's checks ask, a clock that can be made to jump, and what tries the alerts.
 PACKAGES := ca-certificates faketime gcc libc6-dev postgresql prometheus redis-server shellcheck
-SCRIPTS := .ci/run $(wildcard certs/*.sh tests/*.sh tests/*/*.sh tests/*/*/*.sh)
+SCRIPTS := .ci/run $(wildcard certs/*.sh images/*.sh tests/*.sh tests/*/*.sh tests/*/*/*.sh)
 
 .PHONY: help
 help: ## List the tasks
@@ -89,14 +90,29 @@ snapshots: ## Write the golden files anew from what the code does now; read the 
 certs: ## Make a throw-away authority and serving pair for local work, in certs/dev
 	@certs/dev.sh
 
-# Static programs from the host, so that the image needs no registry; the C library's own resolver and
-# loader are in the program (+crt-static).
+# Static programs from the host, so that the images need no registry; the C library's own resolver and
+# loader are in the programs (+crt-static).
+STATIC = RUSTFLAGS="-C target-feature=+crt-static" cargo build $(CARGO_FLAGS) --target $(TARGET)
+PROFILE ?= release
+BUILT = target/$(TARGET)/$(patsubst dev,debug,$(PROFILE))
+
 .PHONY: image
-image: ## Build the container image IMAGE (default portcullis:0.1.0) with DOCKER (docker, podman, buildah)
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build $(CARGO_FLAGS) --release --target $(TARGET)
-	@mkdir -p target/image
-	cp target/$(TARGET)/release/portcullis target/$(TARGET)/release/portcullis-gate target/image/
-	$(DOCKER) build -f Dockerfile -t $(IMAGE) target/image
+image: ## Build the images IMAGE and GATE_IMAGE from scratch with DOCKER (docker, podman, buildah), and archives of them
+	$(STATIC) --profile $(PROFILE) --bins
+	@mkdir -p target/images/portcullis
+	@cp $(BUILT)/portcullis $(BUILT)/portcullis-gate target/images/portcullis/
+	@images/build.sh images/Dockerfile portcullis-gate $(GATE_IMAGE) target/images/portcullis target/images/portcullis-gate.tar
+	@images/build.sh images/Dockerfile portcullis $(IMAGE) target/images/portcullis target/images/portcullis.tar
+
+# What the end-to-end tests run beside them.
+.PHONY: test-images
+test-images: packages
+	$(STATIC) --profile $(PROFILE) --example e2e-app
+	@mkdir -p target/images/e2e-app
+	@cp $(BUILT)/examples/e2e-app target/images/e2e-app/
+	@tests/e2e/images/postgres.sh target/images/postgres
+	@images/build.sh tests/e2e/images/Dockerfile portcullis-e2e-app portcullis-e2e-app:0.1.0 target/images/e2e-app target/images/portcullis-e2e-app.tar
+	@images/build.sh tests/e2e/images/Dockerfile portcullis-e2e-postgres portcullis-e2e-postgres:0.1.0 target/images/postgres target/images/portcullis-e2e-postgres.tar
 
 .PHONY: deploy
 deploy: ## Install IMAGE into the cluster that kubectl points to; OVERLAY=observe makes everything a warning

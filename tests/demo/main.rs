@@ -12,9 +12,14 @@
     reason = "a test-side program that speaks to its user; nobody imports it"
 )]
 
+#[path = "../e2e/app/server.rs"]
 mod app;
 
+#[path = "../e2e/app/load.rs"]
 mod client;
+
+#[path = "../e2e/app/report.rs"]
+mod report;
 
 #[path = "../support/databases.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
@@ -24,6 +29,7 @@ mod view;
 
 use std::{
     env,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex},
@@ -43,15 +49,23 @@ use tokio::{
 };
 
 use crate::{
-    client::Seen,
-    view::{Moment, View},
+    app::Character,
+    client::{Connections, Orders, Seen},
+    report::Summary,
+    view::View,
 };
-
-/// How long requests are sent, unless the first argument says otherwise.
-const SECONDS: u32 = 12;
 
 /// When the app's port accepts.
 const APP_AFTER: Duration = Duration::from_secs(1);
+
+/// Pages that are slow at first.
+const COLD: u32 = 24;
+
+/// Requests a second.
+const RATE: u32 = 80;
+
+/// How long requests are sent, unless the first argument says otherwise.
+const SECONDS: u64 = 12;
 
 /// When the database is started.
 const DATABASE_AFTER: Duration = Duration::from_secs(3);
@@ -72,21 +86,19 @@ async fn play() -> anyhow::Result<()> {
         Some(seconds) => seconds.parse().context("seconds, a whole number")?,
         None => SECONDS,
     };
+    let sending = Duration::from_secs(seconds);
     let program = gate_program()?;
     let view = View::new();
     println!(
-        "{} requests a second for {} s, to an app that accepts after {} s, whose database is \
-         started after {} s, and\nwhich needs 200 ms of it for each of {} pages until that page is \
-         in its cache.",
-        client::RATE,
-        seconds,
+        "{RATE} requests a second for {seconds} s, to an app that accepts after {} s, whose database is \
+         started after {} s, and\nwhose first {COLD} pages take the database 200 ms each, four at a \
+         time.",
         APP_AFTER.as_secs(),
         DATABASE_AFTER.as_secs(),
-        app::PAGES,
     );
     view.legend();
-    let without = act(&view, ("Without a gate", seconds), None).await?;
-    let with = act(&view, ("With the gate", seconds), Some(&program)).await?;
+    let without = act(&view, ("Without a gate", sending), None).await?;
+    let with = act(&view, ("With the gate", sending), Some(&program)).await?;
     view.table(&without, &with);
     Ok(())
 }
@@ -94,9 +106,9 @@ async fn play() -> anyhow::Result<()> {
 /// One of the two: everything new, so that they are alike.
 async fn act(
     view: &View,
-    (name, seconds): (&str, u32),
+    (name, sending): (&str, Duration),
     gate: Option<&Path>,
-) -> anyhow::Result<Seen> {
+) -> anyhow::Result<Summary> {
     let dormant = spawn_blocking(|| Dormant::new(&Certificates::new())).await?;
     let database = format!("postgres://app:hush@localhost:{}/shop", dormant.port);
     let app = free_port();
@@ -115,17 +127,37 @@ async fn act(
     };
     view.heading(name);
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let app = async {
-        sleep(APP_AFTER).await;
-        app::run(app, database).await
+    let character = Character {
+        listen_after: APP_AFTER,
+        cold_requests: COLD,
+        cold_for: Duration::ZERO,
+        cold_cost: Duration::from_millis(200),
+        database_url: Some(database),
+        end_after: Duration::ZERO,
+        release: "v1".to_owned(),
     };
+    let app = app::serve((Ipv4Addr::LOCALHOST, app).into(), character);
+    let orders = Orders {
+        target: format!("127.0.0.1:{listen}"),
+        path: "/page".to_owned(),
+        rate: RATE,
+        duration: sending,
+        connections: Connections::New,
+        patience: Duration::from_secs(15),
+    };
+    let client = client::run(
+        (Ipv4Addr::LOCALHOST, listen).into(),
+        orders,
+        Arc::clone(&seen),
+        std::future::pending(),
+    );
     tokio::select! {
         biased; // what fails first; dropped are only sleeps and sockets
         ended = app => {
             ended.context("the app")?;
         }
         () = show(view, &seen, gate.map(|_| folder.path())) => {}
-        () = client::run(listen, seconds, Arc::clone(&seen)) => {}
+        () = client => {}
         never = start_late(dormant) => {
             never?;
         }
@@ -134,8 +166,8 @@ async fn act(
     let last = seen.samples.iter().map(|sample| sample.ended).max();
     let second = last.unwrap_or_default().as_secs();
     let gate = gate_says(gate.map(|_| folder.path())).await;
-    view.over(second, Moment::of(&seen, second), &gate);
-    Ok(seen)
+    view.over(seen.moment(second), &gate);
+    Ok(seen.summary())
 }
 
 /// Starts the database when it is due, and keeps it.
@@ -153,12 +185,12 @@ async fn show(view: &View, seen: &Mutex<Seen>, folder: Option<&Path>) {
         ticks.tick().await;
         let gate = gate_says(folder).await;
         let now = began.elapsed().as_secs();
-        let at = |second| Moment::of(&seen.lock().unwrap(), second);
+        let at = |second| seen.lock().unwrap().moment(second);
         if now > second {
-            view.over(second, at(second), &gate);
+            view.over(at(second), &gate);
             second = now;
         }
-        view.running(second, at(second), &gate);
+        view.running(at(second), &gate);
     }
 }
 
@@ -184,15 +216,12 @@ fn start_gate(
     (listen, app): (u16, u16),
     database: &str,
 ) -> anyhow::Result<Child> {
-    let pages: Vec<_> = (0..app::PAGES)
-        .map(|page| serde_json::json!({"path": format!("/page/{page}")}))
-        .collect();
     let settings = serde_json::json!({
         "listen": format!("127.0.0.1:{listen}"),
         "app": format!("127.0.0.1:{app}"),
         "admin": format!("127.0.0.1:{}", free_port()),
         "checks": [{"name": "db", "postgres": {"urlFrom": {"env": "DATABASE_URL"}}, "period": "250ms"}],
-        "warmup": {"requests": pages, "target": {"p95": "20ms"}, "rate": 400},
+        "warmup": {"requests": [{"path": "/page"}], "target": {"p95": "20ms"}, "rate": 400},
         "hold": {"maxRequests": 2000, "maxWait": "15s"},
     });
     Command::new(program)

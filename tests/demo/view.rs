@@ -1,34 +1,19 @@
 //! What the demonstration shows: a line a second while it runs, a table at the end.
 
-use std::{
-    io::{IsTerminal as _, Write as _, stdout},
-    time::Duration,
-};
+use std::io::{IsTerminal as _, Write as _, stdout};
 
 use portcullis::gate::screen::Screen;
 
-use crate::client::{RATE, Sample, Seen};
-
-/// A good answer that took longer is shown as slow.
-const SLOW: Duration = Duration::from_millis(250);
+use crate::report::{Moment, Summary};
 
 /// Requests that one character of a bar stands for.
-const UNIT: u32 = RATE / 16;
+const UNIT: u32 = 5;
 
 /// What stands left of the last column: seconds, four counts, the bar, and the gaps between.
 const LEFT_OF_GATE: usize = 6 + 2 + 5 + 2 + 4 + 2 + 6 + 2 + 7 + 2 + BAR + 2;
 
 /// The longest bar.
 const BAR: usize = 32;
-
-/// How requests went.
-#[derive(Clone, Copy, Default)]
-pub struct Moment {
-    quick: u32,
-    slow: u32,
-    failed: u32,
-    waiting: u32,
-}
 
 /// Where lines go: rewritten and coloured on a terminal, plain elsewhere.
 pub struct View {
@@ -72,19 +57,19 @@ impl View {
     }
 
     /// The second that is running: only a terminal shows it before it is over.
-    pub fn running(&self, second: u64, moment: Moment, gate: &str) {
+    pub fn running(&self, moment: Moment, gate: &str) {
         if self.is_terminal {
-            print!("\r\u{1b}[2K{}", self.line(second, moment, gate));
+            print!("\r\u{1b}[2K{}", self.line(moment, gate));
             let _ = stdout().flush();
         }
     }
 
-    pub fn over(&self, second: u64, moment: Moment, gate: &str) {
+    pub fn over(&self, moment: Moment, gate: &str) {
         let clear = if self.is_terminal { "\r\u{1b}[2K" } else { "" };
-        println!("{clear}{}", self.line(second, moment, gate));
+        println!("{clear}{}", self.line(moment, gate));
     }
 
-    fn line(&self, second: u64, moment: Moment, gate: &str) -> String {
+    fn line(&self, moment: Moment, gate: &str) -> String {
         let mut left = BAR;
         let mut bar = String::new();
         for (count, color, sign) in [
@@ -103,7 +88,7 @@ impl View {
             .collect();
         format!(
             "{:>4} s  {:>5}  {:>4}  {:>6}  {:>7}  {bar}{}  {gate}",
-            second,
+            moment.second,
             moment.quick,
             moment.slow,
             moment.failed,
@@ -115,7 +100,7 @@ impl View {
     }
 
     /// Both acts beside each other.
-    pub fn table(&self, without: &Seen, with: &Seen) {
+    pub fn table(&self, without: &Summary, with: &Summary) {
         println!("\n{}\n", self.paint("1", "In the end"));
         println!("{:<34}{:>16}{:>16}", "", "without a gate", "with the gate");
         for (name, of) in ROWS {
@@ -137,78 +122,22 @@ impl View {
 }
 
 /// A row of the table: its name, and what stands in it.
-type Row = (&'static str, fn(&Seen) -> String);
+type Row = (&'static str, fn(&Summary) -> String);
 
 const ROWS: [Row; 7] = [
-    ("requests", |seen| seen.sent.to_string()),
-    ("failed", |seen| {
-        let failed = seen.samples.iter().filter(|sample| !sample.good);
-        failed.count().to_string()
-    }),
-    ("first good answer after", |seen| show(first_good(seen))),
-    ("p50 of all good answers", |seen| {
-        show(percentile(seen, 50, None))
-    }),
-    ("p99 of all good answers", |seen| {
-        show(percentile(seen, 99, None))
-    }),
-    ("p50 of those sent after the first", |seen| {
-        show(percentile(seen, 50, first_good(seen)))
-    }),
-    ("p99 of those sent after the first", |seen| {
-        show(percentile(seen, 99, first_good(seen)))
-    }),
+    ("requests", |all| all.sent.to_string()),
+    ("failed", |all| all.failed.to_string()),
+    ("slower than 250 ms", |all| all.slow.to_string()),
+    ("first good answer after", |all| show(all.first_good_ms)),
+    ("p50 of good answers", |all| show(all.p50_ms)),
+    ("p99 of good answers", |all| show(all.p99_ms)),
+    ("slowest good answer", |all| show(all.max_ms)),
 ];
 
-fn first_good(seen: &Seen) -> Option<Duration> {
-    good(seen).map(|sample| sample.ended).min()
-}
-
-fn percentile(seen: &Seen, percent: usize, from: Option<Duration>) -> Option<Duration> {
-    let from = from.unwrap_or_default();
-    let mut took: Vec<_> = good(seen)
-        .filter(|sample| sample.sent >= from)
-        .map(Sample::took)
-        .collect();
-    took.sort_unstable();
-    // By nearest rank.
-    let rank = (took.len() * percent).div_ceil(100);
-    took.get(rank.checked_sub(1)?).copied()
-}
-
-fn good(seen: &Seen) -> impl Iterator<Item = &Sample> {
-    seen.samples.iter().filter(|sample| sample.good)
-}
-
-fn show(duration: Option<Duration>) -> String {
-    match duration {
+fn show(ms: Option<f64>) -> String {
+    match ms {
         None => "never".to_owned(),
-        Some(short) if short < Duration::from_secs(1) => {
-            format!("{:.1} ms", short.as_secs_f64() * 1000.0)
-        }
-        Some(long) => format!("{:.1} s", long.as_secs_f64()),
-    }
-}
-
-// === impl Moment ===
-
-impl Moment {
-    /// What ended in this second, and what waits at its end.
-    pub fn of(seen: &Seen, second: u64) -> Self {
-        let ended = u32::try_from(seen.samples.len()).unwrap();
-        let mut moment = Self {
-            waiting: seen.sent - ended,
-            ..Self::default()
-        };
-        let now = seen.samples.iter();
-        for sample in now.filter(|sample| sample.ended.as_secs() == second) {
-            let count = match sample.good {
-                false => &mut moment.failed,
-                true if sample.took() > SLOW => &mut moment.slow,
-                true => &mut moment.quick,
-            };
-            *count += 1;
-        }
-        moment
+        Some(ms) if ms < 1000.0 => format!("{ms:.1} ms"),
+        Some(ms) => format!("{:.1} s", ms / 1000.0),
     }
 }

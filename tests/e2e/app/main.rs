@@ -1,0 +1,107 @@
+//! The app and the client of the end-to-end tests, one static program in an image of its own.
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a test-side program that speaks to its user; nobody imports it"
+)]
+
+mod load;
+
+mod report;
+
+mod server;
+
+use std::{
+    io::stderr,
+    net::Ipv6Addr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Parser;
+use load::{Orders, Seen};
+use portcullis::server::terminated;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use server::Character;
+use tokio::{
+    net::lookup_host,
+    time::{Instant, interval_at, sleep},
+};
+
+#[derive(Parser)]
+enum Command {
+    /// The app.
+    Serve {
+        #[arg(long, env, default_value_t = 8080)]
+        port: u16,
+        #[command(flatten)]
+        character: Character,
+    },
+    /// The client: a line of JSON a second, and one about them all when it is over or told to stop.
+    Load(Orders),
+    /// Tells the first process of this container to stop.
+    Stop,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_writer(stderr).init();
+    match Command::parse() {
+        Command::Serve { port, character } => serve(port, character).await,
+        Command::Load(orders) => load(orders).await,
+        Command::Stop => Ok(kill_process(Pid::INIT, Signal::TERM)?),
+    }
+}
+
+/// Ends with status 0 so long after SIGTERM, whatever is under way.
+async fn serve(port: u16, character: Character) -> anyhow::Result<()> {
+    let terminated = terminated()?;
+    let end_after = character.end_after;
+    let serving = async {
+        let address = (Ipv6Addr::UNSPECIFIED, port).into();
+        server::serve(address, character).await.context("the port")
+    };
+    let end = async {
+        let signal = terminated.await;
+        tracing::info!(signal, ?end_after, "ending");
+        sleep(end_after).await;
+    };
+    tokio::select! {
+        biased; // the end, when it is due; dropped are connections, which is what an exit does
+        () = end => Ok(()),
+        never = serving => match never? {},
+    }
+}
+
+async fn load(orders: Orders) -> anyhow::Result<()> {
+    let terminated = terminated()?;
+    let address = lookup_host(&orders.target)
+        .await?
+        .next()
+        .context("the target has no address")?;
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let stop = async {
+        terminated.await;
+    };
+    let second = Duration::from_secs(1);
+    let mut ticks = interval_at(Instant::now() + second, second);
+    let mut over = 0;
+    let sending = load::run(address, orders, Arc::clone(&seen), stop);
+    tokio::pin!(sending);
+    loop {
+        tokio::select! {
+            biased; // what is over first; a tick that is dropped comes again
+            () = &mut sending => break,
+            _ = ticks.tick() => {
+                println!("{}", json!(seen.lock().expect("nobody panics").moment(over)));
+                over += 1;
+            }
+        }
+    }
+    let summary = seen.lock().expect("nobody panics").summary();
+    println!("{}", json!({"summary": summary}));
+    Ok(())
+}

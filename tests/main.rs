@@ -37,3 +37,5 @@ mod gate;
 
 #[cfg(all(feature = "gate", feature = "webhook"))]
 mod monitoring;
+
+mod e2e;

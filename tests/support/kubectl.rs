@@ -122,6 +122,15 @@ impl Answer {
         }
     }
 
+    /// The same, with what kubectl printed.
+    pub fn success_output(self) -> Result<String, String> {
+        if self.passed {
+            Ok(self.stdout)
+        } else {
+            Err(self.stdout + &self.stderr)
+        }
+    }
+
     /// For [`eventually`](super::wait::eventually), where a refusal is awaited.
     pub fn failure(self) -> Result<(), String> {
         if self.passed {

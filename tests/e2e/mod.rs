@@ -1,0 +1,10 @@
+//! The stories, replayed on a real cluster as a user would: `kubectl apply` of what stands in
+//! `manifests/samples/stories`. Clients never send a request twice.
+
+#[path = "app/report.rs"]
+mod report;
+
+// The cluster, and a namespace of a story.
+mod stage;
+
+mod rolling_update;

@@ -1,0 +1,148 @@
+//! A namespace of the cluster that `KUBECONFIG` points to, with Portcullis installed there.
+
+use std::{env, fs, sync::LazyLock};
+
+use serde::Deserialize;
+
+use super::report::Summary;
+use crate::support::{kubectl::Kubectl, manifests::BASE, wait::eventually};
+
+/// Where one story plays. Its namespace goes with it.
+pub struct Stage {
+    namespace: String,
+    pub kubectl: Kubectl,
+}
+
+/// A client that sends all the while.
+pub struct Client<'a> {
+    kubectl: &'a Kubectl,
+}
+
+/// The last line that the client prints.
+#[derive(Deserialize)]
+struct Report {
+    summary: Summary,
+}
+
+const STORIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/samples/stories");
+
+/// What asks for the gate in the stories' files.
+const DEMAND: &str = "        portcullis.dev/gate: enabled\n";
+
+/// Installed once for all stories.
+static CLUSTER: LazyLock<Kubectl> = LazyLock::new(|| {
+    let kubeconfig = env::var_os("KUBECONFIG").expect("KUBECONFIG names a cluster: make e2e");
+    let kubectl = Kubectl::new("kubectl".into(), kubeconfig.into());
+    kubectl.call_with(&["apply", "-k", BASE], None).ok();
+    kubectl
+        .call("rollout status deployment/portcullis -n portcullis-system --timeout=120s")
+        .ok();
+    // A pod that asks for a gate, and that the webhook has not seen, has none.
+    eventually("pods to be injected", || {
+        let pod = kubectl.feed("create --dry-run=server -o json -f -", PROBE);
+        let pod = pod.success_output()?;
+        if pod.contains("portcullis-gate") {
+            Ok(())
+        } else {
+            Err("a pod was admitted without its gate".to_owned())
+        }
+    });
+    kubectl
+});
+
+const PROBE: &str = r"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: probe
+  namespace: default
+  labels:
+    portcullis.dev/gate: enabled
+spec:
+  containers:
+    - name: app
+      image: portcullis-e2e-app:0.1.0
+      ports: [{name: http, containerPort: 8080}]
+      readinessProbe: {httpGet: {path: /ready, port: http}}
+      livenessProbe: {httpGet: {path: /live, port: http}}
+      resources:
+        requests: {cpu: 10m, memory: 16Mi}
+        limits: {cpu: 100m, memory: 64Mi}
+";
+
+// === impl Stage ===
+
+impl Stage {
+    /// A namespace of this name, with nothing in it.
+    pub fn new(namespace: &str) -> Self {
+        let remove = format!("delete namespace {namespace} --ignore-not-found");
+        CLUSTER.call(&remove).ok();
+        CLUSTER.call(&format!("create namespace {namespace}")).ok();
+        Self {
+            namespace: namespace.to_owned(),
+            kubectl: CLUSTER.in_namespace(namespace),
+        }
+    }
+
+    /// `kubectl apply` of a file of the stories, once the namespace takes pods.
+    pub fn apply(&self, file: &str) {
+        self.apply_text(&read(file));
+    }
+
+    /// The same, of a workload that does not ask for the gate.
+    pub fn apply_ungated(&self, file: &str) {
+        let text = read(file);
+        assert!(text.contains(DEMAND), "{file} asks for no gate anyway");
+        self.apply_text(&text.replace(DEMAND, ""));
+    }
+
+    fn apply_text(&self, text: &str) {
+        // The namespace's default ServiceAccount comes a moment after it.
+        eventually("the apply", || self.kubectl.apply(text).success());
+    }
+
+    /// Waits until every replica is of the last revision and available.
+    pub fn rolled_out(&self, deployment: &str) {
+        let wait = format!("rollout status deployment/{deployment} --timeout=180s");
+        self.kubectl.call(&wait).ok();
+    }
+
+    /// Starts the client of a file; it has its first answers when this returns.
+    pub fn client(&self, file: &str) -> Client<'_> {
+        self.apply(file);
+        eventually("the client's first second", || {
+            let log = self.kubectl.call("logs client").success_output()?;
+            let told = log.lines().count() >= 2;
+            told.then_some(()).ok_or(log)
+        });
+        Client {
+            kubectl: &self.kubectl,
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        CLUSTER.call(&format!("delete namespace {} --wait=false", self.namespace));
+    }
+}
+
+// === impl Client ===
+
+impl Client<'_> {
+    /// Lets it stop, and wait for its last answer.
+    pub fn finish(self) -> Summary {
+        self.kubectl.call("exec client -- /e2e-app stop").ok();
+        self.kubectl
+            .call("wait --for=jsonpath={.status.phase}=Succeeded pod/client --timeout=60s")
+            .ok();
+        let log = self.kubectl.call("logs client --tail=1").ok();
+        let report: Report = serde_json::from_str(&log).expect("the client ends with its summary");
+        self.kubectl.call("delete pod client").ok();
+        report.summary
+    }
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(format!("{STORIES}/{file}")).expect("a file of the stories")
+}

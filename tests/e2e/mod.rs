@@ -2,6 +2,7 @@
 //! `manifests/samples/stories`. Clients never send a request twice.
 
 #[path = "app/report.rs"]
+#[allow(dead_code, reason = "moments are read by the demonstration only")]
 mod report;
 
 // The cluster, and a namespace of a story.

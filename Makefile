@@ -11,7 +11,9 @@ export DOCKER # docker, podman or buildah; whichever is there when it is not giv
 TARGET ?= $(shell uname -m)-unknown-linux-gnu
 # What the tests need of Debian beside Rust and Go: a linker, roots for the package registries, a linter,
 # the databases that the gate's checks ask, a clock that can be made to jump, and what tries the alerts.
-PACKAGES := ca-certificates faketime gcc libc6-dev postgresql prometheus redis-server shellcheck
+# And buildah, where nothing else builds images.
+PACKAGES = ca-certificates faketime gcc libc6-dev postgresql prometheus redis-server shellcheck \
+  $(shell docker version >/dev/null 2>&1 || command -v podman >/dev/null || echo buildah)
 SCRIPTS := .ci/run $(wildcard certs/*.sh images/*.sh tests/*.sh tests/*/*.sh tests/*/*/*.sh)
 
 .PHONY: help
@@ -23,8 +25,17 @@ build: ## Build both programs, optimised
 	cargo build $(CARGO_FLAGS) --release
 
 .PHONY: test
-test: packages ## Run all checks: lint, then unit, golden, socket, architecture and API-server tests
+test: packages ## Run all checks: lint, then unit, golden, socket, architecture, API-server and end-to-end tests
 	@tests/run.sh
+
+.PHONY: e2e
+e2e: packages ## Replay the stories of tests/e2e on a kind cluster; STORY=wrong_port, KEEP=1 leaves it up, KUBECONFIG=FILE takes yours
+ifeq ($(origin KUBECONFIG),command line)
+	@$(MAKE) --no-print-directory image test-images
+	@tests/e2e.sh here
+else
+	@tests/e2e.sh
+endif
 
 .PHONY: demo-gate
 demo-gate: packages ## Show what the traffic gate does: a bad start without it and with it, no cluster needed
@@ -77,7 +88,7 @@ ROUNDS ?= 5
 SECONDS ?= 2
 
 .PHONY: bench-gate
-bench-gate: PACKAGES := $(PACKAGES) curl haproxy nginx-light procps python3-minimal wrk
+bench-gate: PACKAGES += curl haproxy nginx-light procps python3-minimal wrk
 bench-gate: packages ## Measure the gate beside nginx and HAProxy: ROUNDS=5 SECONDS=2; wants an idle machine
 	cargo build $(CARGO_FLAGS) --release --no-default-features --features gate --bin portcullis-gate
 	@ROUNDS=$(ROUNDS) RUN_SECONDS=$(SECONDS) tests/bench/gate.sh
@@ -97,7 +108,7 @@ PROFILE ?= release
 BUILT = target/$(TARGET)/$(patsubst dev,debug,$(PROFILE))
 
 .PHONY: image
-image: ## Build the images IMAGE and GATE_IMAGE from scratch with DOCKER (docker, podman, buildah), and archives of them
+image: packages ## Build the images IMAGE and GATE_IMAGE from scratch with DOCKER (docker, podman, buildah), and archives of them
 	$(STATIC) --profile $(PROFILE) --bins
 	@mkdir -p target/images/portcullis
 	@cp $(BUILT)/portcullis $(BUILT)/portcullis-gate target/images/portcullis/

@@ -36,14 +36,17 @@ case $(basename "$DOCKER") in
   docker) export DOCKER_BUILDKIT=0; options=(build "${options[@]}") ;; # buildx is a package of its own
   *) options=(build "${options[@]}") ;;
 esac
-log=$("$DOCKER" "${options[@]}" "$context" 2>&1) || { echo "$log" >&2; exit 1; }
+iid=$(mktemp)
+trap 'rm -f "$iid"' EXIT
+log=$("$DOCKER" "${options[@]}" --iidfile "$iid" "$context" 2>&1) || { echo "$log" >&2; exit 1; }
 echo "built $name with $DOCKER"
 
 [ -n "$archive" ] || exit 0
 mkdir -p "$(dirname "$archive")"
 rm -f "$archive"
 case $(basename "$DOCKER") in
-  buildah) "$DOCKER" push --quiet "$name" "docker-archive:$archive:$name" ;;
+  # By its id: another folder of this project may have built one of the same name meanwhile.
+  buildah) "$DOCKER" push --quiet "$(cat "$iid")" "docker-archive:$archive:$name" ;;
   podman) "$DOCKER" save --quiet --format docker-archive -o "$archive" "$name" ;;
   *) "$DOCKER" save -o "$archive" "$name" ;;
 esac

@@ -5,20 +5,7 @@
 set -euo pipefail
 dockerfile=$1 target=$2 name=$3 context=$4 archive=${5:-}
 
-works() { # a docker command without an engine behind it is none
-  command -v "$1" >/dev/null || return 1
-  [ "$1" != docker ] || docker version >/dev/null 2>&1
-}
-
-if [ -z "${DOCKER:-}" ]; then
-  for DOCKER in docker podman buildah none; do
-    works "$DOCKER" && break
-  done
-fi
-if [ "$DOCKER" = none ]; then
-  echo "make image needs docker (with a running engine), podman or buildah; on Debian: apt-get install buildah" >&2
-  exit 1
-fi
+. "$(dirname "$0")/builder.sh"
 # Only docker takes a short name for one of docker.io; a node takes them all that way.
 case $name in
   */*) ;;

@@ -37,3 +37,7 @@ mod replicas;
 mod manifests;
 
 mod samples;
+
+mod lifecycle;
+
+mod overlays;

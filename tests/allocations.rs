@@ -23,6 +23,7 @@ fn reading_and_judging_keep_below_their_ceilings() {
         dry_run: false,
         user: Some("kim"),
         groups: &[],
+        old: None,
     };
 
     let mut workload = None;

@@ -37,6 +37,23 @@ pub struct Finding {
     pub message: String,
     /// YAML to paste, if there is one.
     pub fix: Option<Fix>,
+    /// Each violation that it speaks of, as it is recognised in another version of the object; none where the rule's
+    /// findings are refused even if they are old.
+    pub offences: Vec<Offence>,
+}
+
+/// One violation apart from the words about it. Two versions of an object have the same one if all of this is equal,
+/// wherever lists have been reordered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Offence {
+    /// The container that it stands in, by name.
+    pub container: Option<String>,
+    /// The field, by the names of its list items and never by their index: `resources.limits.memory`, `env URL`.
+    pub field: String,
+    /// What stands there and should not; empty where nothing does.
+    pub value: String,
+    /// How bad it is, among those that are otherwise equal: more is worse.
+    pub degree: i128,
 }
 
 /// What to paste, and where.
@@ -46,6 +63,31 @@ pub struct Fix {
     pub at: String,
     /// YAML, without indentation of its own.
     pub yaml: String,
+}
+
+// === impl Offence ===
+
+impl Offence {
+    /// Of a container, or of the pod as a whole.
+    pub fn new(
+        container: Option<&str>,
+        field: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Self {
+        Self {
+            container: container.map(str::to_owned),
+            field: field.into(),
+            value: value.into(),
+            degree: 0,
+        }
+    }
+
+    /// The same, that bad.
+    #[must_use]
+    pub fn to_degree(mut self, degree: impl Into<i128>) -> Self {
+        self.degree = degree.into();
+        self
+    }
 }
 
 // === impl Level ===

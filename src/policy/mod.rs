@@ -7,6 +7,9 @@
 /// Which kinds carry a pod template, and where.
 pub mod workload;
 
+/// An object as it was written.
+mod source;
+
 /// The pod template as the rules read it.
 pub mod template;
 
@@ -18,6 +21,12 @@ pub mod finding;
 
 /// Validated settings.
 pub mod settings;
+
+/// What breaks a rule and is let in all the same.
+pub mod leniency;
+
+/// Violations that an update did not bring.
+mod ratchet;
 
 /// What a rule sees, and where it puts its findings and questions.
 mod context;
@@ -52,6 +61,10 @@ pub mod verdict;
 use budget::PodBudget;
 use context::{Context, Inquiry, Surroundings};
 use facts::{Known, Query};
+use finding::{Finding, Level};
+use leniency::{Case, Leniency};
+use ratchet::Ratchet;
+use serde_json::value::RawValue;
 use settings::Settings;
 use verdict::Verdict;
 use workload::Workload;
@@ -66,6 +79,15 @@ pub struct Request<'a> {
     pub user: Option<&'a str>,
     /// `userInfo.groups`.
     pub groups: &'a [std::borrow::Cow<'a, str>],
+    /// `oldObject` of an UPDATE: the object as it is stored now.
+    pub old: Option<&'a RawValue>,
+}
+
+/// What the rules find, before anything is let in.
+struct Found {
+    findings: Vec<Finding>,
+    /// A warning about the judgement itself.
+    note: Option<String>,
 }
 
 /// What the judge says: questions first, then the verdict.
@@ -84,6 +106,47 @@ pub fn judge(
     known: &dyn Known,
     settings: &Settings,
 ) -> Judgement {
+    match weigh(workload, request, known, settings) {
+        Ok(case) => Judgement::Done(Verdict::of(workload, request, case)),
+        Err(questions) => Judgement::Ask(questions),
+    }
+}
+
+/// What is found, less what is let in. What speaks for the object is asked for only if it would be refused without.
+fn weigh(
+    workload: &Workload<'_>,
+    request: &Request<'_>,
+    known: &dyn Known,
+    settings: &Settings,
+) -> Result<Case, Vec<Query<'static>>> {
+    let Found { mut findings, note } = find(workload, known, settings)?;
+    if request.dry_run {
+        // What is missing may be part of the same set, of which nothing is applied yet.
+        let references = findings
+            .iter_mut()
+            .filter(|finding| finding.rule.is_reference());
+        references.for_each(|finding| finding.level = finding.level.min(Level::Warn));
+    }
+    let mut case = Case::new(findings, note);
+    if (request.user).is_some_and(|user| settings.only_warns(user, request.groups)) {
+        case.lower(Leniency::WarnOnlyUser, |_| true);
+    }
+    let old = request.old.filter(|_| settings.ratchet && case.denies());
+    let old = old.and_then(|old| Workload::read(workload.kind, workload.namespace, old).ok()?);
+    if let Some(old) = old {
+        let had = find(&old, known, settings)?;
+        let mut ratchet = Ratchet::of(workload, &old, &had.findings);
+        case.lower(Leniency::Ratchet, |finding| ratchet.excuses(finding));
+    }
+    Ok(case)
+}
+
+/// What is wrong with `workload` by the rules; `Err` with what must be known first.
+fn find(
+    workload: &Workload<'_>,
+    known: &dyn Known,
+    settings: &Settings,
+) -> Result<Found, Vec<Query<'static>>> {
     let mut inquiry = Inquiry::new(known);
     let surroundings = Surroundings::ask(&mut inquiry, workload.namespace);
     let ranges = surroundings.ranges().unwrap_or_default();
@@ -95,19 +158,13 @@ pub fn judge(
     for rule in rules::RULES {
         rule.check(&mut context);
     }
-    let findings = match context.into_findings() {
-        Ok(findings) => findings,
-        Err(questions) => return Judgement::Ask(questions),
-    };
-    let only_warn = request
-        .user
-        .is_some_and(|user| settings.only_warns(user, request.groups));
+    let findings = context.into_findings()?;
     let note = surroundings.unreadable().filter(|_| !findings.is_empty());
     let note = note.map(|unknown| {
         let namespace = workload.namespace;
         format!("nothing is refused, since the labels of namespace \"{namespace}\" are unknown: {unknown}")
     });
-    Judgement::Done(Verdict::weigh(workload, request, findings, only_warn, note))
+    Ok(Found { findings, note })
 }
 
 #[cfg(test)]
@@ -134,6 +191,7 @@ mod tests {
             dry_run: false,
             user: None,
             groups: &[],
+            old: None,
         };
         let settings = Settings::default();
 

@@ -163,7 +163,23 @@ impl Facts {
         kind: &WorkloadKind,
         object: &Value,
     ) -> Result<Option<Judged>, Malformed> {
-        let bytes = raw(object);
+        self.judge_change(kind, None, object)
+    }
+
+    /// Judges an update of an object of a built-in kind.
+    pub(crate) fn judge_update(&self, old: &Value, object: &Value) -> Judged {
+        self.judge_change(kind_of(object), Some(old), object)
+            .expect("well formed")
+            .expect("has a template")
+    }
+
+    fn judge_change(
+        &self,
+        kind: &WorkloadKind,
+        old: Option<&Value>,
+        object: &Value,
+    ) -> Result<Option<Judged>, Malformed> {
+        let (bytes, old) = (raw(object), old.map(raw));
         let Some(workload) = Workload::read(kind, NAMESPACE, &bytes)? else {
             return Ok(None);
         };
@@ -171,6 +187,7 @@ impl Facts {
             dry_run: self.dry_run,
             user: None,
             groups: &[],
+            old: old.as_deref(),
         };
         match judge(&workload, &request, self, &self.settings) {
             Judgement::Done(verdict) => Ok(Some(Judged(verdict))),

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use super::{
     Request,
     finding::{Finding, Level},
+    leniency::{Case, Leniency},
     paste,
     rules::RuleId,
     workload::Workload,
@@ -32,8 +33,8 @@ pub struct Verdict {
     pub message: String,
     /// Warnings for the client, within the API server's bounds: 256 characters each, 4,096 together.
     pub warnings: Vec<String>,
-    /// Rules whose denial became a warning because of `warnOnlyUsers`: once a finding, for the counter.
-    pub lowered: Vec<RuleId>,
+    /// Denials that became warnings, and why: once a finding, for the counter.
+    pub lowered: Vec<(RuleId, Leniency)>,
 }
 
 /// What the API server keeps of one warning, and of all together, in characters; what is longer it cuts without a word
@@ -69,35 +70,15 @@ impl Decision {
 // === impl Verdict ===
 
 impl Verdict {
-    /// Weighs findings. With `only_warn` denials become warnings; `note` is one more warning, about the judgement itself.
-    pub(crate) fn weigh(
-        workload: &Workload<'_>,
-        request: &Request<'_>,
-        mut findings: Vec<Finding>,
-        only_warn: bool,
-        note: Option<String>,
-    ) -> Self {
-        let mut lowered = Vec::new();
-        if request.dry_run {
-            // What is missing may be part of the same set, of which nothing is applied yet.
-            for finding in findings
-                .iter_mut()
-                .filter(|finding| finding.rule.is_reference())
-            {
-                finding.level = finding.level.min(Level::Warn);
-            }
-        }
-        if only_warn {
-            for finding in findings
-                .iter_mut()
-                .filter(|finding| finding.level == Level::Deny)
-            {
-                finding.level = Level::Warn;
-                lowered.push(finding.rule);
-            }
-        }
+    /// The verdict on what was found.
+    pub(crate) fn of(workload: &Workload<'_>, request: &Request<'_>, case: Case) -> Self {
+        let Case {
+            findings,
+            lowered,
+            notes,
+        } = case;
         let denied = findings.iter().any(|finding| finding.level == Level::Deny);
-        let warnings = warnings(workload, &findings, note);
+        let warnings = warnings(workload, &findings, notes);
         Self {
             decision: match (denied, warnings.is_empty()) {
                 (true, _) => Decision::Deny,
@@ -129,13 +110,16 @@ impl Verdict {
                 .collect::<Vec<_>>()
                 .join(",")
         };
-        let lowered: BTreeSet<_> = self.lowered.iter().copied().collect();
+        let lowered: BTreeSet<_> = self.lowered.iter().map(|(rule, _)| *rule).collect();
         let lowered: Vec<_> = lowered.into_iter().map(RuleId::as_str).collect();
+        let by: BTreeSet<_> = self.lowered.iter().map(|(_, why)| *why).collect();
+        let by: Vec<_> = by.into_iter().map(Leniency::as_str).collect();
         let annotations = [
             ("decision", self.decision.as_str().to_owned()),
             ("denied", rules(Level::Deny)),
             ("warned", rules(Level::Warn)),
             ("lowered", lowered.join(",")),
+            ("lowered-by", by.join(",")),
         ];
         annotations
             .into_iter()
@@ -154,7 +138,7 @@ fn title(workload: &Workload<'_>) -> String {
     )
 }
 
-fn warnings(workload: &Workload<'_>, findings: &[Finding], note: Option<String>) -> Vec<String> {
+fn warnings(workload: &Workload<'_>, findings: &[Finding], notes: Vec<String>) -> Vec<String> {
     let title = title(workload);
     let warned = findings
         .iter()
@@ -163,7 +147,7 @@ fn warnings(workload: &Workload<'_>, findings: &[Finding], note: Option<String>)
     let mut left = WARNINGS_LIMIT - WARNING_LIMIT; // room for the one that counts the rest
     let mut kept = Vec::new();
     let mut dropped = 0;
-    for text in note.into_iter().chain(texts) {
+    for text in notes.into_iter().chain(texts) {
         let warning = shorten(&format!("portcullis: {title}: {text}"), WARNING_LIMIT);
         let length = warning.chars().count();
         if dropped == 0 && length <= left {
@@ -275,6 +259,7 @@ mod tests {
         dry_run: false,
         user: Some("kim"),
         groups: &[],
+        old: None,
     };
 
     fn weigh(
@@ -287,7 +272,11 @@ mod tests {
         let workload = Workload::read(kind_of(object), "shop", &bytes)
             .unwrap()
             .unwrap();
-        Verdict::weigh(&workload, &REQUEST, findings, only_warn, note)
+        let mut case = Case::new(findings, note);
+        if only_warn {
+            case.lower(Leniency::WarnOnlyUser, |_| true);
+        }
+        Verdict::of(&workload, &REQUEST, case)
     }
 
     fn checkout() -> Value {
@@ -305,6 +294,7 @@ mod tests {
                 at: String::from("spec.template.spec.containers[name=app]"),
                 yaml: yaml.to_owned(),
             }),
+            offences: Vec::new(),
         }
     }
 
@@ -424,12 +414,15 @@ mod tests {
         assert_eq!(verdict.decision, Decision::Warn);
         assert!(verdict.message.is_empty());
         assert_eq!(verdict.warnings.len(), 2);
-        assert_eq!(verdict.lowered, [RuleId::MemoryLimit]);
-        assert!(
-            verdict
-                .audit()
-                .contains(&("lowered", String::from("memory-limit")))
-        );
+        let lowered = (RuleId::MemoryLimit, Leniency::WarnOnlyUser);
+        assert_eq!(verdict.lowered, [lowered]);
+        for told in [
+            ("lowered", "memory-limit"),
+            ("lowered-by", "warn-only-user"),
+        ] {
+            let told = (told.0, String::from(told.1));
+            assert!(verdict.audit().contains(&told), "{told:?}");
+        }
     }
 
     #[test]

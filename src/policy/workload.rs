@@ -8,7 +8,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::policy::template::{Metadata, Scalar, Template, Text, value::maps};
+use crate::policy::{
+    source::Source,
+    template::{Metadata, Scalar, Site, Template, Text, value::maps},
+};
 
 /// A kind that is judged: one row of [`KINDS`], or one that `settings.workloads` adds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +74,7 @@ pub struct Workload<'a> {
     /// The pod template; of a Pod, the Pod itself.
     pub template: Template<'a>,
     metadata: Metadata<'a>,
+    source: Source<'a>,
 }
 
 /// What a workload says beside its template about how pods are replaced.
@@ -221,7 +225,14 @@ impl<'a> Workload<'a> {
             rollout,
             template,
             metadata: metadata.unwrap_or_default(),
+            source: Source(object),
         }))
+    }
+
+    /// The fields of the container at `site` as they are written, all but its name.
+    pub(super) fn container_but_name(&self, site: Site<'_, '_>) -> Option<Vec<(String, &'a str)>> {
+        let list = format!("{}/spec/{}", self.kind.template, site.list);
+        self.source.at(&list)?.item(site.index)?.without("name")
     }
 
     /// `metadata` of the object itself.

@@ -31,6 +31,8 @@ pub struct Review<'a> {
     pub dry_run: bool,
     /// `object`, as it will be stored; absent on DELETE and CONNECT.
     pub object: Option<&'a RawValue>,
+    /// `oldObject`, as it is stored; only on UPDATE.
+    pub old: Option<&'a RawValue>,
 }
 
 /// `kind` of a request.
@@ -95,6 +97,7 @@ struct RawRequest<'a> {
     user_info: UserInfo<'a>,
     dry_run: Option<bool>,
     object: Option<&'a RawValue>,
+    old_object: Option<&'a RawValue>,
 }
 
 /// What a body says of itself, whatever else is in it.
@@ -143,6 +146,7 @@ impl<'a> RawRequest<'a> {
             user_info,
             dry_run,
             object,
+            old_object,
         } = self;
         if uid.is_empty() {
             return Err(NotAReview::Lacks("request.uid"));
@@ -168,6 +172,7 @@ impl<'a> RawRequest<'a> {
             user: user_info,
             dry_run: dry_run.unwrap_or_default(),
             object,
+            old: old_object.filter(|_| operation == Operation::Update),
         })
     }
 }
@@ -344,6 +349,17 @@ mod tests {
         );
         assert!(refusal(&nested).contains("got none"));
         assert!(refusal("[".repeat(DEEP)).contains("not JSON"));
+    }
+
+    #[test]
+    fn an_update_carries_the_old_object_too() {
+        let old = r#"{"metadata":{"name":"before"}}"#;
+        for (operation, expected) in [("UPDATE", Some(old)), ("CREATE", None), ("DELETE", None)] {
+            let body = with("/request/operation", json!(operation))
+                .replace(r#""oldObject":null"#, &format!(r#""oldObject":{old}"#));
+            let review = Review::parse(body.as_bytes()).unwrap();
+            assert_eq!(review.old.map(RawValue::get), expected, "{operation}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::{
     policy::{
         self, Judgement,
         gate::{self, Demand, Injecting},
+        leniency::Case,
         patch::{self, Patching},
         rules::RuleId,
         settings::Settings,
@@ -194,7 +195,8 @@ impl Shared {
             Injecting::Refuse(findings) => {
                 injections.count((Demand::Enabled, Gating::Refused));
                 let groups = groups(review);
-                let verdict = Verdict::weigh(pod, &request(review, &groups), findings, false, None);
+                let case = Case::new(findings, None);
+                let verdict = Verdict::of(pod, &request(review, &groups), case);
                 self.tell(review, pod, &verdict);
                 respond::verdict(&review.uid, &verdict)
             }
@@ -230,6 +232,9 @@ impl Shared {
         for finding in &verdict.findings {
             self.metrics.findings.count((finding.rule, finding.level));
         }
+        for lowered in &verdict.lowered {
+            self.metrics.lowered.count(*lowered);
+        }
         if verdict.decision != Decision::Deny {
             return;
         }
@@ -264,6 +269,7 @@ fn request<'r>(review: &'r Review<'_>, groups: &'r [Cow<'r, str>]) -> policy::Re
         dry_run: review.dry_run,
         user: review.user.username.as_deref(),
         groups,
+        old: review.old,
     }
 }
 
@@ -584,6 +590,24 @@ mod tests {
             );
             assert_eq!(served.counted(&series), before + 1, "{review}");
         }
+    }
+
+    #[tokio::test]
+    async fn counts_what_it_lets_in_though_it_breaks_a_rule() {
+        let served = Served::start().await;
+        let mut greedy = pod(1);
+        greedy["spec"]["containers"][0]["resources"] =
+            json!({"requests": {"cpu": "1m", "memory": "1Mi"}});
+        let greedy = json!({"metadata": {"name": "app"}, "spec": {"template": greedy}});
+        let mut review = review(&greedy);
+        review["request"]["kind"] = json!({"group": "apps", "version": "v1", "kind": "Deployment"});
+        review["request"]["operation"] = json!("UPDATE");
+        review["request"]["oldObject"] = greedy;
+        let series = r#"portcullis_webhook_lowered_total{rule="memory-limit",reason="ratchet"}"#;
+        let before = served.counted(series);
+        let (_, answer) = served.post(review.to_string()).await;
+        assert_eq!(answer["response"]["allowed"], true, "{answer}");
+        assert_eq!(served.counted(series), before + 1);
     }
 
     #[tokio::test]

@@ -22,6 +22,8 @@ mod controllers;
 
 mod rollout;
 
+mod ratchet;
+
 mod patching;
 
 mod injection;
@@ -37,7 +39,3 @@ mod replicas;
 mod manifests;
 
 mod samples;
-
-mod lifecycle;
-
-mod overlays;

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    installation::{Session, answers, assert_refused},
+    installation::{Session, answers, assert_refused, assert_warned},
     objects::{bare_spec, container, deployment, sound_spec, spec, workload},
 };
 use crate::support::audit::Event;
@@ -55,6 +55,8 @@ fn an_answer_tells_the_audit_log_its_decision_and_its_rules() {
         lowered.split(',').any(|rule| rule == "memory-limit"),
         "{spared:?}"
     );
+    let by = annotation(&spared, "lowered-by");
+    assert_eq!(by, "warn-only-user", "{spared:?}");
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn scale_status_finalizers_and_labels_never_reach_us() {
     let answer = namespace
         .developer
         .call("set image deployment/old app=registry.example/app:2.0");
-    assert_refused(answer.refusal(), "memory-limit");
+    assert_warned(answer, "memory-limit");
 
     let mut asked = namespace.answers("old", 1 + changes.len() + 1);
     assert!(

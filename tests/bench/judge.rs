@@ -24,6 +24,7 @@ const REQUEST: Request<'static> = Request {
     dry_run: false,
     user: Some("kim"),
     groups: &[],
+    old: None,
 };
 
 fn main() {

@@ -9,4 +9,3 @@ mod report;
 mod stage;
 
 mod rolling_update;
-mod wrong_port;

@@ -114,6 +114,7 @@ impl World {
             dry_run: self.dry_run,
             user: None,
             groups: &[],
+            old: None,
         };
         match judge(&workload, &request, self, &self.settings) {
             Judgement::Done(verdict) => verdict.findings,

@@ -54,6 +54,7 @@ const REQUEST: Request<'_> = Request {
     dry_run: false,
     user: None,
     groups: &[],
+    old: None,
 };
 
 // === impl Source ===

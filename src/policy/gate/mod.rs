@@ -203,6 +203,7 @@ fn hindered(asked: Asked, mistakes: Vec<Mistake>) -> Injecting {
                 path: String::new(),
                 message: mistake.text,
                 fix: None,
+                offences: Vec::new(),
             };
             Injecting::Refuse(mistakes.into_iter().map(finding).collect())
         }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use super::{Context, Rule, RuleId, yaml};
 use crate::policy::{
     facts::{Answer, Query},
-    finding::{Finding, Fix, Level},
+    finding::{Finding, Fix, Level, Offence},
     template::PodSpec,
 };
 
@@ -139,6 +139,7 @@ fn pull_secret(context: &mut Context<'_>, name: &str, whose: &str, path: impl Fn
         path: path(),
         message: format!("pull secret \"{name}\"{whose} {fault}"),
         fix: None,
+        offences: vec![Offence::new(None, "imagePullSecrets", name)],
     });
 }
 
@@ -189,6 +190,7 @@ fn service_account(context: &mut Context<'_>) {
         path: format!("{}/spec/{field}", workload.kind.template),
         message: format!("pods run as ServiceAccount \"{name}\", {fault}"),
         fix,
+        offences: vec![Offence::new(None, "serviceAccountName", name)],
     });
 }
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use super::{Context, Rule, RuleId, references, yaml};
 use crate::policy::{
     facts::{Answer, REQUIRED_ENV},
-    finding::{Finding, Level},
+    finding::{Finding, Level, Offence},
     template::{Role, Site, reference::Object},
 };
 
@@ -132,6 +132,8 @@ fn require(context: &mut Context<'_>, name: &str, demand: &str) {
         path: context.pointer(site, &below),
         message,
         fix: Some(context.fix(site, yaml)),
+        // Any container may set it, so it is the pod that lacks it.
+        offences: vec![Offence::new(None, format!("env {name}"), "")],
     });
 }
 

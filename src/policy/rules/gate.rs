@@ -5,7 +5,7 @@ use crate::{
     contract::{GATE_CONFIG_ANNOTATION, RampWhen},
     policy::{
         facts::{Answer, Query},
-        finding::{Finding, Level},
+        finding::{Finding, Level, Offence},
         gate::{Mistake, Plan, Prediction, guarded_opt_out, misspelt, predict, shut_out},
     },
 };
@@ -208,6 +208,10 @@ fn outrun(context: &Context<'_>, plan: &Plan<'_>) -> Option<String> {
 
 fn report(context: &mut Context<'_>, rule: RuleId, level: Level, message: String, below: &str) {
     let path = format!("{}{below}", context.workload.kind.template);
+    let mut offences = vec![Offence::new(None, below, &*message)];
+    if rule == RuleId::GateConfig {
+        offences.clear(); // however old the mistake: the pods that this update asks for would be refused
+    }
     context.report(Finding {
         rule,
         level,
@@ -215,5 +219,6 @@ fn report(context: &mut Context<'_>, rule: RuleId, level: Level, message: String
         path,
         message,
         fix: None,
+        offences,
     });
 }

@@ -6,7 +6,7 @@ use super::{Context, Rule, RuleId, resources::word};
 use crate::policy::{
     budget::Side,
     conflict::{Bound, Conflict, conflicts},
-    finding::{Finding, Level},
+    finding::{Finding, Level, Offence},
     quantity::Quantity,
 };
 
@@ -55,6 +55,7 @@ fn report_unknown(context: &mut Context<'_>) {
             context.workload.namespace
         ),
         fix: None,
+        offences: Vec::new(),
     });
 }
 
@@ -89,6 +90,65 @@ fn describe(context: &Context<'_>, conflict: &Conflict<'_, '_>) -> Finding {
         fix: site
             .zip(mended(conflict))
             .map(|(site, yaml)| context.fix(site, yaml)),
+        offences: offences(conflict),
+    }
+}
+
+/// Which bound is broken, by which half, and by how much: of a half that broke it before, only what is further from it is
+/// news.
+fn offences(conflict: &Conflict<'_, '_>) -> Vec<Offence> {
+    let Conflict {
+        site,
+        resource,
+        limit,
+        request,
+        bound,
+    } = *conflict;
+    let (name, range) = match bound {
+        Bound::Order => ("order", ""),
+        Bound::Min(range, _) => ("min of", &*range.name),
+        Bound::Max(range, _) => ("max of", &*range.name),
+        Bound::Ratio(range, _) => ("ratio of", &*range.name),
+    };
+    let offence = |half: &str, degree| {
+        let container = site.map(|site| site.name());
+        Offence::new(
+            container,
+            format!("resources.{half}.{resource}"),
+            format!("{name} {range}"),
+        )
+        .to_degree(degree)
+    };
+    if let Some(side) = conflict.missing() {
+        return vec![offence(&format!("{}, which is missing", side.field()), 0)];
+    }
+    let both = limit.zip(request);
+    let halves = [(Side::Limit, limit), (Side::Request, request)];
+    let broken = |beyond: &dyn Fn(Quantity) -> i128| {
+        let amounts = halves
+            .into_iter()
+            .filter_map(|(side, amount)| Some((side, beyond(amount?))));
+        let broken = amounts.filter(|(_, beyond)| *beyond > 0);
+        broken
+            .map(|(side, beyond)| offence(side.field(), beyond))
+            .collect()
+    };
+    match bound {
+        Bound::Min(_, min) => broken(&|amount| min.milli().saturating_sub(amount.milli())),
+        Bound::Max(_, max) => broken(&|amount| amount.milli().saturating_sub(max.milli())),
+        Bound::Order => {
+            let beyond = both.map(|(limit, request)| request.milli().saturating_sub(limit.milli()));
+            vec![offence("requests", beyond.unwrap_or_default())]
+        }
+        Bound::Ratio(..) => {
+            let ratio = both.and_then(|(limit, request)| {
+                limit
+                    .milli()
+                    .saturating_mul(1000)
+                    .checked_div(request.milli())
+            });
+            vec![offence("limits", ratio.unwrap_or_default())]
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::policy::{
     facts::{Answer, Query, TWIN, TwinEnv},
-    finding::{Finding, Level},
+    finding::{Finding, Level, Offence},
 };
 
 pub(super) static ENV_PARITY: Rule = Rule {
@@ -125,6 +125,7 @@ fn not_compared(context: &mut Context<'_>, twin: &str, cause: &str) {
         path: format!("{}/spec", workload.kind.template),
         message: format!("env was not compared with that in twin namespace \"{twin}\": {cause}"),
         fix: None,
+        offences: Vec::new(),
     });
 }
 
@@ -183,6 +184,11 @@ fn compare(context: &mut Context<'_>, twin: &str, theirs: &TwinEnv) {
             workload.name(),
         ),
         fix: paste(theirs).map(|yaml| context.fix(first, yaml)),
+        offences: vec![Offence::new(
+            Some(first.name()),
+            format!("{what} {}", theirs.name),
+            "",
+        )],
     });
 }
 

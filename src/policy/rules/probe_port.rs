@@ -1,8 +1,10 @@
 //! The ports that probes and hooks ask: they exist, and are declared.
 
+use std::fmt;
+
 use super::{Context, Rule, RuleId, yaml};
 use crate::policy::{
-    finding::{Finding, Level},
+    finding::{Finding, Level, Offence},
     template::{
         Container, Handler, Port, Site, Text,
         container::{HttpGet, HttpHeader, TcpSocket},
@@ -159,6 +161,9 @@ fn report(
         path: context.pointer(site, &format!("/{}/{}/port", first.field, first.kind())),
         message: message(site, port, other, askers),
         fix: yaml.map(|yaml| context.fix(site, yaml)),
+        offences: (askers.iter())
+            .map(|asker| Offence::new(Some(site.name()), asker.field, port.to_string()))
+            .collect(),
     });
 }
 
@@ -262,6 +267,16 @@ fn mend(
         asker.write(&instead, &mut yaml);
     }
     Some(yaml)
+}
+
+impl fmt::Display for Asked<'_> {
+    /// As YAML would write it, so that the name "80" is not the number 80.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{name:?}"),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
 }
 
 // === impl Asker ===

@@ -2,7 +2,7 @@
 
 use super::{Context, Rule, RuleId, yaml};
 use crate::policy::{
-    finding::{Finding, Level},
+    finding::{Finding, Level, Offence},
     template::{Container, Handler, Port, Probe, Site, Text},
 };
 
@@ -150,10 +150,12 @@ fn require(context: &mut Context<'_>, rule: RuleId, demanded: &Demanded) {
     }
     for site in workload.template.containers().filter(Site::is_long_running) {
         let Demanded { field, path, probe } = *demanded;
-        let fault = match probe(site.container) {
+        let (fault, value) = match probe(site.container) {
             None if rule == RuleId::ReadinessProbe && context.patches_readiness(site) => continue,
-            None => format!("has no {field}"),
-            Some(probe) if probe.handler().is_none() => format!("has a {field} that asks nothing"),
+            None => (format!("has no {field}"), ""),
+            Some(probe) if probe.handler().is_none() => {
+                (format!("has a {field} that asks nothing"), "{}")
+            }
             Some(_) => continue,
         };
         context.report(Finding {
@@ -163,6 +165,7 @@ fn require(context: &mut Context<'_>, rule: RuleId, demanded: &Demanded) {
             path: context.pointer(site, &format!("/{field}")),
             message: format!("container \"{}\" {fault}", site.name()),
             fix: Some(context.fix(site, proposal(site.container, field, path))),
+            offences: vec![Offence::new(Some(site.name()), field, value)],
         });
     }
 }
@@ -224,6 +227,10 @@ fn distinct(context: &mut Context<'_>) {
                 site.name()
             ),
             fix: Some(context.fix(site, yaml)),
+            offences: vec![
+                Offence::new(Some(site.name()), "livenessProbe", "")
+                    .to_degree(readiness.patience() - liveness.patience()),
+            ],
         });
     }
 }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use super::{Context, Rule, RuleId, yaml};
 use crate::policy::{
     facts::{Answer, Query},
-    finding::{Finding, Fix, Level},
+    finding::{Finding, Fix, Level, Offence},
     template::{
         Site,
         reference::{Object, Place, Reference},
@@ -94,6 +94,8 @@ struct Fault<'t, 'a> {
     /// How many more there are.
     more: usize,
     reason: Reason,
+    /// Each of them.
+    offences: Vec<Offence>,
 }
 
 enum Reason {
@@ -123,11 +125,15 @@ fn check(context: &mut Context<'_>, rule: RuleId, object: Object) {
             .iter_mut()
             .find(|fault| fault.is_also(&reference, &reason))
         {
-            Some(fault) => fault.more += 1,
+            Some(fault) => {
+                fault.more += 1;
+                fault.offences.push(offence(&reference));
+            }
             None => faults.push(Fault {
                 first: reference,
                 more: 0,
                 reason,
+                offences: vec![offence(&reference)],
             }),
         }
     }
@@ -144,8 +150,23 @@ fn check(context: &mut Context<'_>, rule: RuleId, object: Object) {
             path: format!("{}{}", workload.kind.template, fault.first.pointer()),
             message: fault.message(workload.namespace),
             fix: fault.fix(context),
+            offences: fault.offences,
         });
     }
+}
+
+/// A reference that leads nowhere.
+fn offence(reference: &Reference<'_, '_>) -> Offence {
+    let (container, field) = match reference.place {
+        Place::Env { site, name, .. } => (Some(site.name()), format!("env {name}")),
+        Place::EnvFrom { site, .. } => (Some(site.name()), String::from("envFrom")),
+        Place::Volume { name, .. } => (None, format!("volume {name}")),
+    };
+    let value = match reference.key {
+        Some(key) => format!("{}/{key}", reference.name),
+        None => reference.name.to_owned(),
+    };
+    Offence::new(container, field, value)
 }
 
 /// What is wrong with the object or key that `reference` names, as far as it is known by now.
@@ -618,6 +639,7 @@ mod tests {
             dry_run: false,
             user: None,
             groups: &[],
+            old: None,
         };
         let nothing = std::collections::HashMap::new();
         let Judgement::Ask(asked) = judge(&workload, &request, &nothing, &settings) else {

@@ -7,7 +7,7 @@ use crate::{
     contract::GATE_CONTAINER,
     policy::{
         budget::{Amount, Origin, Side},
-        finding::{Finding, Level},
+        finding::{Finding, Level, Offence},
         quantity::{Invalid, Quantity},
         settings::Settings,
         template::Resources,
@@ -111,6 +111,7 @@ fn check(context: &mut Context<'_>, rule: RuleId, side: Side, resource: &'static
             path: context.pointer(*site, &format!("/resources/{}/{resource}", side.field())),
             message: format!("{site} {fault}"),
             fix: Some(context.fix(*site, yaml)),
+            offences: vec![fault.offence(Some(site.name()), side, resource)],
         });
     }
 }
@@ -139,6 +140,7 @@ fn pod_has_it(context: &mut Context<'_>, rule: RuleId, side: Side, resource: &'s
             ),
             message: format!("the pod {fault}"),
             fix: None,
+            offences: vec![fault.offence(None, side, resource)],
         });
     }
     matches!(fault, None | Some(Fault::Unreadable { .. }))
@@ -191,6 +193,15 @@ impl<'a> Fault<'a> {
             // A request copied from an unreadable limit is that limit's fault, and told there.
             Some(_) | None => None,
         }
+    }
+
+    fn offence(&self, container: Option<&str>, side: Side, resource: &str) -> Offence {
+        let value = match *self {
+            Self::Missing { .. } | Self::Zero { .. } => "",
+            Self::Unreadable { written, .. } => written,
+        };
+        let field = format!("resources.{}.{resource}", side.field());
+        Offence::new(container, field, value)
     }
 }
 

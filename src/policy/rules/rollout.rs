@@ -2,7 +2,7 @@
 
 use super::{Context, Rule, RuleId};
 use crate::policy::{
-    finding::{Finding, Fix, Level},
+    finding::{Finding, Fix, Level, Offence},
     template::{Probe, Scalar, Site},
     workload::{RollingUpdate, Rollout, Strategy},
 };
@@ -107,6 +107,7 @@ fn unavailable(context: &mut Context<'_>, strategy: Option<&Strategy<'_>>, repli
                 "{replicas} replicas: Recreate takes all of them away before the first new one \
                  starts"
             ),
+            0,
             "strategy:\n  type: RollingUpdate\n  rollingUpdate: {maxUnavailable: 0, maxSurge: 1}\n"
                 .to_owned(),
         );
@@ -147,6 +148,7 @@ fn unavailable(context: &mut Context<'_>, strategy: Option<&Strategy<'_>>, repli
             "{replicas} replicas: a rollout takes {taken} of them away before a replacement is ready \
              ({written})"
         ),
+        i128::from(taken) * 1000 / i128::from(replicas.max(1)), // a share: scaling makes it no worse
         format!("strategy:\n  rollingUpdate: {{maxUnavailable: 0{surge}}}\n"),
     );
 }
@@ -162,6 +164,7 @@ fn min_ready(context: &mut Context<'_>, rollout: &Rollout<'_>, pods: &str) {
             "{pods}: minReadySeconds is 0, so a new pod counts the instant it is ready, and a rollout \
              goes on though it crashes next"
         ),
+        0,
         format!("minReadySeconds: {MIN_READY}\n"),
     );
 }
@@ -192,6 +195,7 @@ fn deadline(context: &mut Context<'_>, rollout: &Rollout<'_>) {
              progressDeadlineSeconds, {deadline} s, the rollout is called failed",
             site.name()
         ),
+        i128::from(needed) - i128::from(deadline),
         format!(
             "progressDeadlineSeconds: {}\n",
             needed.saturating_add(DEADLINE_MARGIN)
@@ -223,7 +227,8 @@ fn share(share: &str, replicas: i64, round: Round) -> Option<i64> {
     })
 }
 
-fn report(context: &mut Context<'_>, path: &str, message: String, yaml: String) {
+/// Reports what is wrong at `path`, and how much it is: more is worse.
+fn report(context: &mut Context<'_>, path: &str, message: String, degree: i128, yaml: String) {
     context.report(Finding {
         rule: RuleId::RolloutStrategy,
         level: Level::Deny,
@@ -234,6 +239,7 @@ fn report(context: &mut Context<'_>, path: &str, message: String, yaml: String) 
             at: String::from("spec"),
             yaml,
         }),
+        offences: vec![Offence::new(None, path, "").to_degree(degree)],
     });
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Context, Rule, RuleId, yaml};
 use crate::policy::{
-    finding::{Finding, Fix, Level},
+    finding::{Finding, Fix, Level, Offence},
     template::{Map, Metadata, Scalar},
 };
 
@@ -75,6 +75,11 @@ fn check(context: &mut Context<'_>) {
                     site.name()
                 ),
                 fix: Some(context.fix(site, yaml)),
+                offences: vec![Offence::new(
+                    Some(site.name()),
+                    format!("env {name}"),
+                    env.value.as_ref().map_or("", Scalar::as_written),
+                )],
             });
         }
     }
@@ -120,6 +125,11 @@ fn of_map(
                 at: dotted.trim_start_matches('.').to_owned(),
                 yaml: format!("{field}:\n  {}: {}\n", yaml::scalar(key), quoted(value)),
             }),
+            offences: vec![Offence::new(
+                None,
+                format!("{whose}{word} {key}"),
+                value.as_written(),
+            )],
         });
     }
 }

@@ -29,6 +29,8 @@ pub use glob::Glob;
 pub struct Settings {
     /// Level for namespaces without the label `portcullis.dev/enforce`.
     pub enforce: Level,
+    /// An update is let in with the violations that the object had before.
+    pub ratchet: bool,
     /// What is patched into pods of namespaces labelled `portcullis.dev/patch: enabled`.
     pub patches: Patches,
     /// The traffic gate that pods may ask for.
@@ -158,6 +160,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             enforce: Level::Deny,
+            ratchet: true,
             patches: Patches::default(),
             gate: Gate::default(),
             levels: RuleId::ALL.map(|id| id.rule().level),
@@ -246,6 +249,7 @@ mod tests {
         ] {
             let settings = settings(empty);
             assert_eq!(settings.enforce, Level::Deny);
+            assert!(settings.ratchet);
             for rule in RuleId::ALL {
                 assert_eq!(settings.level(rule), rule.rule().level, "{rule}");
             }
@@ -343,6 +347,7 @@ mod tests {
             json!({"enforc": "deny"}),
             json!({"enforce": "off"}),
             json!({"enforce": false}),
+            json!({"ratchet": "off"}),
             json!({"rules": {"memory-limt": {}}}),
             json!({"rules": {"memory-limit": {"lvl": "deny"}}}),
             json!({"rules": {"memory-limit": {"patch": "256MB"}}}),
@@ -374,9 +379,10 @@ mod tests {
         let all = RuleId::ALL.map(RuleId::as_str).join(", ");
         insta::assert_snapshot!(refusals.join("\n").replace(&all, "(all rules)"), @r#"
 settings: must be a map of fields, not a list
-enforc: unknown field `enforc`, expected one of `enforce`, `rules`, `requiredEnv`, `twins`, `expectedSecrets`, `warnOnlyUsers`, `workloads`, `gate`
+enforc: unknown field `enforc`, expected one of `enforce`, `ratchet`, `rules`, `requiredEnv`, `twins`, `expectedSecrets`, `warnOnlyUsers`, `workloads`, `gate`
 enforce: invalid value: string "off", expected none, warn or deny
 enforce: invalid type: boolean `false`, expected none, warn or deny
+ratchet: invalid type: string "off", expected a boolean
 rules.memory-limt: no such rule; there are (all rules)
 rules.memory-limit.lvl: unknown field `lvl`, expected `level` or `patch`
 rules.memory-limit.patch: "256MB" is not a quantity: its suffix is unknown; CPU takes m, memory takes Ki, Mi, Gi, Ti or k, M, G, T

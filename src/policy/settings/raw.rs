@@ -23,6 +23,8 @@ use crate::policy::{
 pub(super) struct File {
     /// Level for namespaces without the label portcullis.dev/enforce. Default: deny.
     enforce: Option<Level>,
+    /// Whether an update is let in with the violations that the object had before. Default: true.
+    ratchet: Option<bool>,
     /// Levels and patches by rule.
     #[schemars(schema_with = "rules_schema")]
     rules: Option<BTreeMap<String, RuleSettings>>,
@@ -165,6 +167,7 @@ impl File {
     pub(super) fn validate(self) -> Result<Settings, Invalid> {
         let Self {
             enforce,
+            ratchet,
             rules,
             required_env,
             twins,
@@ -175,6 +178,7 @@ impl File {
         } = self;
         let mut settings = Settings::default();
         settings.enforce = enforce.unwrap_or(settings.enforce);
+        settings.ratchet = ratchet.unwrap_or(settings.ratchet);
         for (name, rule) in rules.unwrap_or_default() {
             apply_rule(&mut settings, &name, &rule)?;
         }

@@ -3,6 +3,7 @@
 use crate::policy::{
     finding::Level,
     gate::{Demand, Takeover},
+    leniency::Leniency,
     rules::RuleId,
     verdict::Decision,
     workload::{KINDS, WorkloadKind},
@@ -253,6 +254,20 @@ impl Label for Takeover {
             Self::None => 2,
             Self::Mixed => 3,
         }
+    }
+}
+
+impl Label for Leniency {
+    fn values() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().map(Self::as_str)
+    }
+
+    #[expect(
+        clippy::as_conversions,
+        reason = "the discriminant of a fieldless enum"
+    )]
+    fn index(self) -> usize {
+        self as usize
     }
 }
 

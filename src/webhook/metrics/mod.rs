@@ -24,6 +24,7 @@ use crate::facts;
 use crate::policy::{
     finding::Level,
     gate::{Demand, Takeover},
+    leniency::Leniency,
     rules::RuleId,
     verdict::Decision,
 };
@@ -117,6 +118,7 @@ metrics! {
     INJECTIONS = counter("portcullis_webhook_injections_total", &["demand", "outcome"], "Pods that asked for a gate and had none. Where left grows, pods run that wanted a gate and can't have one.");
     TAKEOVERS = counter("portcullis_webhook_takeovers_total", &["takeover"], "Gates injected, by how they take over the app's ports.");
     FINDINGS = counter("portcullis_webhook_findings_total", &["rule", "level"], "Violations found.");
+    LOWERED = counter("portcullis_webhook_lowered_total", &["rule", "reason"], "Violations that would have been refused and were let in, by what spoke for them.");
     REVIEW_DURATION = seconds("portcullis_webhook_review_duration_seconds", &["webhook"], "From the end of a request's head to its answer, fact lookups included.");
     IN_FLIGHT = gauge("portcullis_webhook_requests_in_flight", &[], "Requests being answered now.");
     SHED = counter("portcullis_webhook_requests_shed_total", &[], "Requests answered 429 because too many were in flight.");
@@ -149,6 +151,8 @@ pub struct Metrics {
     pub takeovers: Family<Counter, (Takeover,)>,
     /// Violations found.
     pub findings: Family<Counter, (RuleId, Level)>,
+    /// Violations let in.
+    pub lowered: Family<Counter, (RuleId, Leniency)>,
     /// Seconds from head to answer.
     pub review_duration: Family<Histogram, (Webhook,)>,
     /// Requests being answered.
@@ -191,6 +195,7 @@ impl Metrics {
             injections: Family::register(&recorder, &INJECTIONS),
             takeovers: Family::register(&recorder, &TAKEOVERS),
             findings: Family::register(&recorder, &FINDINGS),
+            lowered: Family::register(&recorder, &LOWERED),
             review_duration: Family::register(&recorder, &REVIEW_DURATION),
             in_flight: one(&recorder, &IN_FLIGHT, &[]),
             shed: one(&recorder, &SHED, &[]),

@@ -61,6 +61,7 @@ impl Output for Json {
                 path,
                 message,
                 fix,
+                offences: _,
             } = finding;
             self.begin(out)?;
             writeln!(out)?;

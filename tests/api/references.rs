@@ -74,6 +74,58 @@ fn a_dry_run_is_only_warned_of_what_is_missing() {
     assert_refused(answer.refusal(), "readiness-probe");
 }
 
+/// Flux, and Argo CD's server-side diff, dry-run all objects before they apply the first of them. Without the leniency
+/// for dry runs in `policy::weigh` nothing of such a set is ever applied.
+#[test]
+fn a_set_that_is_dry_run_as_a_whole_is_then_applied_and_its_deployment_alone_is_refused() {
+    let session = Session::shared();
+    let namespace = session.namespace("set");
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "checkout"}});
+    let mut app = container("app");
+    let reference = env_from_secret("DATABASE_URL", "checkout-secrets", "database-url");
+    app["env"] = json!([reference]);
+    app["envFrom"] = json!([{"configMapRef": {"name": "checkout"}}]);
+    let mut pod = spec([app]);
+    pod["serviceAccountName"] = json!("checkout");
+    pod["imagePullSecrets"] = json!([{"name": "registry"}]);
+    let checkout = deployment("checkout", pod);
+    let pull = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "registry"},
+        "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
+    });
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "checkout"}, "data": {"mode": "live"},
+    });
+    let secret = secret("checkout-secrets", "database-url");
+    let set = list([account, secret, pull, map, checkout.clone()]);
+
+    for dry_run in [
+        "apply --dry-run=server -f -",
+        "apply --server-side --field-manager=gitops --dry-run=server -f -",
+    ] {
+        let answer = namespace.developer.feed(dry_run, &set);
+        for rule in [
+            "secret-reference",
+            "configmap-reference",
+            "pull-secret-reference",
+            "service-account-reference",
+        ] {
+            let told = answer.stderr.contains(&format!(": {rule}: "));
+            assert!(told, "no warning for {rule}: {}", answer.stderr);
+        }
+        answer.ok();
+    }
+    // In earnest nothing is there yet,
+    namespace.refuses(&checkout.to_string(), "secret-reference");
+    // and the whole set comes in its own order.
+    let applied = namespace
+        .developer
+        .feed("apply --server-side --field-manager=gitops -f -", &set);
+    assert!(!applied.stderr.contains("-reference"), "{}", applied.stderr);
+    applied.ok();
+}
+
 #[test]
 fn a_folder_with_the_deployment_before_its_secret_passes_when_run_again() {
     let session = Session::shared();

@@ -11,7 +11,9 @@ export DOCKER # docker, podman or buildah; whichever is there when it is not giv
 TARGET ?= $(shell uname -m)-unknown-linux-gnu
 # What the tests need of Debian beside Rust and Go: a linker, roots for the package registries, a linter,
 # the databases that the gate's checks ask, a clock that can be made to jump, and what tries the alerts.
-PACKAGES := ca-certificates faketime gcc libc6-dev postgresql prometheus redis-server shellcheck
+# And buildah, where nothing else builds images.
+PACKAGES = ca-certificates faketime gcc libc6-dev postgresql prometheus redis-server shellcheck \
+  $(shell docker version >/dev/null 2>&1 || command -v podman >/dev/null || echo buildah)
 SCRIPTS := .ci/run $(wildcard certs/*.sh images/*.sh tests/*.sh tests/*/*.sh tests/*/*/*.sh)
 
 .PHONY: help
@@ -23,8 +25,17 @@ build: ## Build both programs, optimised
 	cargo build $(CARGO_FLAGS) --release
 
 .PHONY: test
-test: packages ## Run all checks: lint, then unit, golden, socket, architecture and API-server tests
+test: packages ## Run all checks: lint, then unit, golden, socket, architecture, API-server and end-to-end tests
 	@tests/run.sh
+
+.PHONY: e2e
+e2e: packages ## Replay the stories of tests/e2e on a kind cluster; STORY=wrong_port, KEEP=1 leaves it up, KUBECONFIG=FILE takes yours
+ifeq ($(origin KUBECONFIG),command line)
+	@$(MAKE) --no-print-directory image test-images
+	@tests/e2e.sh here
+else
+	@tests/e2e.sh
+endif
 
 .PHONY: demo-gate
 demo-gate: packages ## Show what the traffic gate does: a bad start without it and with it, no cluster needed
@@ -47,7 +58,7 @@ fmt: ## Format all sources
 	gofmt -w tests/cluster
 
 .PHONY: bench
-bench: ## Print the README's tables: judging alone, the whole path on one core, through an API server (BENCH_SECONDS a load)
+bench: ## Print the README's tables: judging alone, the whole path on one core, through an API server, at a scale-up (BENCH_SECONDS a load)
 	@cargo bench $(CARGO_FLAGS) --bench judge --bench path --no-run
 	@cargo bench $(CARGO_FLAGS) --quiet --bench judge | awk -f tests/bench/judge.awk
 	@echo
@@ -55,6 +66,12 @@ bench: ## Print the README's tables: judging alone, the whole path on one core, 
 	  taskset -c 1 cargo bench $(CARGO_FLAGS) --quiet --bench path -- load
 	@echo
 	@PORTCULLIS_BENCH_SECONDS=$(BENCH_SECONDS) cargo bench $(CARGO_FLAGS) --quiet --bench path -- api-server
+	@echo
+	@cargo bench $(CARGO_FLAGS) --quiet --bench path -- scale
+
+.PHONY: bench-scale
+bench-scale: ## Only the last of these: what the webhook costs when 200 pods are made at once
+	@cargo bench $(CARGO_FLAGS) --quiet --bench path -- scale
 
 .PHONY: bench-drain
 bench-drain: ## Drain the gate under load twenty times, and once under a 30 s download; count what is lost of 50,000 requests
@@ -77,7 +94,7 @@ ROUNDS ?= 5
 SECONDS ?= 2
 
 .PHONY: bench-gate
-bench-gate: PACKAGES := $(PACKAGES) curl haproxy nginx-light procps python3-minimal wrk
+bench-gate: PACKAGES += curl haproxy nginx-light procps python3-minimal wrk
 bench-gate: packages ## Measure the gate beside nginx and HAProxy: ROUNDS=5 SECONDS=2; wants an idle machine
 	cargo build $(CARGO_FLAGS) --release --no-default-features --features gate --bin portcullis-gate
 	@ROUNDS=$(ROUNDS) RUN_SECONDS=$(SECONDS) tests/bench/gate.sh
@@ -97,12 +114,20 @@ PROFILE ?= release
 BUILT = target/$(TARGET)/$(patsubst dev,debug,$(PROFILE))
 
 .PHONY: image
-image: ## Build the images IMAGE and GATE_IMAGE from scratch with DOCKER (docker, podman, buildah), and archives of them
+image: packages ## Build the images IMAGE and GATE_IMAGE from scratch with DOCKER (docker, podman, buildah), and archives of them
 	$(STATIC) --profile $(PROFILE) --bins
 	@mkdir -p target/images/portcullis
 	@cp $(BUILT)/portcullis $(BUILT)/portcullis-gate target/images/portcullis/
+	@images/sbom.sh portcullis-gate gate $(TARGET) >target/images/portcullis/portcullis-gate.cdx.json
+	@images/sbom.sh portcullis webhook $(TARGET) >target/images/portcullis/portcullis.cdx.json
 	@images/build.sh images/Dockerfile portcullis-gate $(GATE_IMAGE) target/images/portcullis target/images/portcullis-gate.tar
 	@images/build.sh images/Dockerfile portcullis $(IMAGE) target/images/portcullis target/images/portcullis.tar
+	@images/check.sh target/images/portcullis-gate.tar portcullis-gate
+	@images/check.sh target/images/portcullis.tar portcullis
+
+.PHONY: push
+push: ## Push IMAGE and GATE_IMAGE to their registry; `make deploy` then names them by digest
+	@images/push.sh $(GATE_IMAGE) $(IMAGE)
 
 # What the end-to-end tests run beside them.
 .PHONY: test-images
@@ -114,10 +139,14 @@ test-images: packages
 	@images/build.sh tests/e2e/images/Dockerfile portcullis-e2e-app portcullis-e2e-app:0.1.0 target/images/e2e-app target/images/portcullis-e2e-app.tar
 	@images/build.sh tests/e2e/images/Dockerfile portcullis-e2e-postgres portcullis-e2e-postgres:0.1.0 target/images/postgres target/images/portcullis-e2e-postgres.tar
 
+# An image by its digest, if `make push` has learnt it.
+by_digest = $(or $(filter $(1)@%,$(file <target/images/pushed)),$(1))
+
 .PHONY: deploy
-deploy: ## Install IMAGE into the cluster that kubectl points to; OVERLAY=observe makes everything a warning
+deploy: ## Install IMAGE and GATE_IMAGE into the cluster that kubectl points to; OVERLAY=observe makes everything a warning
 	kubectl kustomize manifests/$(if $(OVERLAY),overlays/$(OVERLAY),base) \
-	  | sed 's|image: portcullis:.*|image: $(IMAGE)|' | kubectl apply -f -
+	  | sed 's|image: portcullis:.*|image: $(call by_digest,$(IMAGE))|; s|value: portcullis-gate:.*|value: $(call by_digest,$(GATE_IMAGE))|' \
+	  | kubectl apply -f -
 
 .PHONY: demo
 demo: packages target/cluster ## See it work: a local control plane, and the samples applied one by one

@@ -4,7 +4,7 @@
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
-use portcullis::{contract::Settings, gate, policy::rules::RULES, settings, webhook};
+use portcullis::{contract::Settings, gate, policy::rules::RULES, settings, webhook, yaml};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -74,4 +74,37 @@ fn the_admission_settings_that_the_readme_shows_can_be_used() {
     if let Err(error) = settings {
         panic!("{error}: {:?}", std::error::Error::source(&error));
     }
+}
+
+#[test]
+fn continuous_integration_runs_tasks_of_the_makefile_and_nothing_else() {
+    let read = |file| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{file}: {error}"))
+    };
+    let (workflow, makefile) = (read(".github/workflows/ci.yml"), read("Makefile"));
+    let workflow = yaml::documents(&workflow)
+        .next()
+        .expect("one document")
+        .expect("YAML")
+        .value;
+    let jobs = workflow["jobs"].as_object().expect("jobs");
+    let mut tasks = Vec::new();
+    for (name, job) in jobs {
+        for step in job["steps"].as_array().expect("steps") {
+            let Some(run) = step["run"].as_str() else {
+                let uses = step["uses"].as_str().expect("a step runs or uses");
+                let (_, pin) = uses.split_once('@').expect("an action has a version");
+                assert_eq!(pin.len(), 40, "{name}: {uses} is not pinned");
+                continue;
+            };
+            if let Some(task) = run.strip_prefix("make ") {
+                assert!(makefile.contains(&format!("\n{task}: ")), "{name}: {run}");
+                tasks.push(task);
+            } else {
+                assert!(run.starts_with("${{ "), "{name}: {run}");
+            }
+        }
+    }
+    assert_eq!(tasks, ["test", "docs", "image"]);
 }

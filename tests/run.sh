@@ -41,11 +41,6 @@ demo_gate() {
   awk '$1 == "failed" && $2 > 0 && $3 == 0 { shown = 1 } END { exit !shown }' target/demo-gate.log
 }
 
-# The tool waits until every node reaches a Service whose pods run on another.
-kind_cluster() {
-  target/cluster kind run -name portcullis-test -nodes 2 -- kubectl get nodes
-}
-
 # The longest steps on a fresh machine, so they start first; niced, as the compiler needs the cores too.
 nice -n 10 make --no-print-directory kubernetes kind >target/kubernetes.log 2>&1 &
 background=$!
@@ -58,7 +53,7 @@ check "Kubernetes $(sed -n 's/^.*k8s.io\/kubernetes v//p' tests/cluster/go.mod |
 check "the tests of tests/cluster" go test -C tests/cluster . ./node/...
 check "tests" cargo_test
 check "the gate's demonstration" demo_gate
-check "a kind cluster of two nodes" kind_cluster
+check "end to end, on a kind cluster of two nodes" tests/e2e.sh
 
 printf '\n==> Summary\n'
 grep -E '^ +(Running|Doc-tests)|^test result:' target/test.log

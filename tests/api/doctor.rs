@@ -7,21 +7,26 @@ use serde_json::{Value, json};
 
 use super::{
     installation::{Namespace, Session, with_token},
+    lifecycle::Ground,
     objects::{list, sound_spec, workload},
 };
-use crate::support::wait::eventually;
+use crate::support::{manifests::BASE, wait::eventually};
 
 /// What the doctor said: the exit status, and the lines as `CHECK LEVEL MESSAGE`.
-struct Said {
-    status: i32,
-    lines: Vec<String>,
+pub struct Said {
+    pub status: i32,
+    pub lines: Vec<String>,
 }
 
 fn doctor(kubeconfig: &Path, dry_run_in: &Namespace) -> Said {
+    doctor_in(kubeconfig, &dry_run_in.name)
+}
+
+pub fn doctor_in(kubeconfig: &Path, dry_run_in: &str) -> Said {
     let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .args(["doctor", "--output", "json", "--kubeconfig"])
         .arg(kubeconfig)
-        .args(["--dry-run-in", &dry_run_in.name])
+        .args(["--dry-run-in", dry_run_in])
         .output()
         .expect("portcullis starts");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
@@ -47,7 +52,7 @@ fn doctor(kubeconfig: &Path, dry_run_in: &Namespace) -> Said {
 impl Said {
     /// There is a line that begins so and holds these words.
     #[track_caller]
-    fn has(&self, begin: &str, words: &str) {
+    pub fn has(&self, begin: &str, words: &str) {
         let lines = &self.lines;
         let found = lines
             .iter()
@@ -56,7 +61,7 @@ impl Said {
     }
 
     #[track_caller]
-    fn lacks(&self, begin: &str, words: &str) {
+    pub fn lacks(&self, begin: &str, words: &str) {
         let lines = &self.lines;
         let found = lines
             .iter()
@@ -97,6 +102,56 @@ fn a_sound_installation_is_found_sound_check_by_check() {
         said.lacks(&format!("{broken} fail"), "");
         said.lacks(&format!("{broken} unknown"), "");
     }
+}
+
+#[test]
+fn where_nothing_is_broken_the_exit_status_is_0_and_namespaces_that_are_left_out_are_named() {
+    let ground = Ground::new();
+    let mut installed = ground.install(BASE);
+    let admin = &ground.admin;
+    admin.call("create namespace legacy").ok();
+    admin
+        .call("label namespace legacy portcullis.dev/enforce=none")
+        .ok();
+    admin
+        .call("label namespace default portcullis.dev/enforce=of")
+        .ok();
+    let said = doctor_in(admin.kubeconfig(), "default");
+    let left_out = doctor_in(admin.kubeconfig(), "legacy");
+    admin
+        .call("label namespace default portcullis.dev/enforce-")
+        .ok();
+    admin.call("delete namespace legacy").ok();
+    installed.stop();
+    admin
+        .feed("delete -f -", &list(installed.manifests.clone()))
+        .ok();
+
+    assert_eq!(said.status, 0, "{:#?}", said.lines);
+    said.has("namespaces ok", "by label: legacy");
+    said.has(
+        "namespaces warn",
+        "namespace default: label portcullis.dev/enforce=of",
+    );
+    said.has("gates ok", "pods with a gate: 0");
+    // No node runs its pods.
+    said.has("server warn", "0 of 2 replicas are available");
+    assert_eq!(left_out.status, 2, "{:#?}", left_out.lines);
+    left_out.has(
+        "reach unknown",
+        "namespace \"legacy\" is labelled portcullis.dev/enforce=none",
+    );
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_used_is_a_usage_error() {
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["doctor", "--kubeconfig", "/nowhere/kubeconfig"])
+        .output()
+        .expect("portcullis starts");
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--kubeconfig /nowhere/kubeconfig"), "{said}");
 }
 
 #[test]
@@ -230,6 +285,11 @@ fn pods_without_their_gate_and_what_walks_past_one_are_found() {
     said.has("gates fail", &of("must"));
     said.has("gates warn", &of("would"));
     said.lacks("gates fail", &of("gated"));
+    // The Deployment names another image than the server under test was told to inject.
+    said.has(
+        "gates warn pods whose gate is not of the image portcullis-gate:0.1.0",
+        &of("gated"),
+    );
     said.has(
         "services warn",
         "Service numeric, port 80, has targetPort 8080",
@@ -254,6 +314,7 @@ fn who_may_see_nothing_is_told_what_was_not_checked_and_why() {
     assert_eq!(said.status, 2, "{:#?}", said.lines);
     said.has("versions unknown", "the nodes' releases: not checked: ");
     for check in [
+        "server",
         "registration",
         "certificate",
         "reach",

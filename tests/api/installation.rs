@@ -16,7 +16,7 @@ use crate::support::{
     audit::Event,
     control_plane::{ControlPlane, DEVELOPER},
     kubectl::{Answer, Kubectl},
-    manifests::called_by_url,
+    manifests::{BASE, called_by_url},
     server::{Launch, Server, free_port},
     wait::eventually,
 };
@@ -267,23 +267,10 @@ impl Installation {
         admin
             .apply(&objects::list(objects::developer_extras()))
             .ok();
-        let launch = Launch {
-            kubeconfig: plane.folder().join("portcullis.kubeconfig"),
-            settings: plane.folder().join("settings.yaml"),
-            port: free_port(),
-            admin_port: free_port(),
-            log: plane.folder().join("portcullis.log"),
-            gate_image: objects::GATE_IMAGE,
-        };
-        fs::write(&launch.settings, objects::SETTINGS).expect("the folder is ours");
-        let manifests = called_by_url(&admin, launch.port);
+        let launch = launch(&plane);
+        let manifests = called_by_url(&admin, BASE, launch.port);
         admin.apply(&objects::list(manifests.clone())).ok();
-        // The server has the rights that the manifests give it, and no more.
-        let token = admin
-            .call("create token portcullis --namespace portcullis-system --duration 24h")
-            .ok();
-        let kubeconfig = with_token(plane.kubeconfig("admin"), token.trim());
-        fs::write(&launch.kubeconfig, kubeconfig).expect("the folder is ours");
+        authorize(&plane, &launch);
         let server = launch.start();
         let installation = Self {
             plane,
@@ -307,6 +294,31 @@ impl Installation {
                 .failure()
         });
     }
+}
+
+/// How our server is started on a control plane; it has no rights yet.
+pub fn launch(plane: &ControlPlane) -> Launch {
+    let launch = Launch {
+        kubeconfig: plane.folder().join("portcullis.kubeconfig"),
+        settings: plane.folder().join("settings.yaml"),
+        port: free_port(),
+        admin_port: free_port(),
+        log: plane.folder().join("portcullis.log"),
+        gate_image: objects::GATE_IMAGE,
+        certificate: None,
+    };
+    fs::write(&launch.settings, objects::SETTINGS).expect("the folder is ours");
+    launch
+}
+
+/// Gives our server the rights that the manifests give its ServiceAccount, and no more.
+pub fn authorize(plane: &ControlPlane, launch: &Launch) {
+    let token = plane
+        .kubectl("admin")
+        .call("create token portcullis --namespace portcullis-system --duration 24h")
+        .ok();
+    let kubeconfig = with_token(plane.kubeconfig("admin"), token.trim());
+    fs::write(&launch.kubeconfig, kubeconfig).expect("the folder is ours");
 }
 
 /// The same kubeconfig for who holds this token.

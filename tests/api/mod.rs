@@ -39,3 +39,7 @@ mod replicas;
 mod manifests;
 
 mod samples;
+
+mod lifecycle;
+
+mod overlays;

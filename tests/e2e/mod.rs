@@ -9,3 +9,4 @@ mod report;
 mod stage;
 
 mod rolling_update;
+mod wrong_port;

@@ -1,15 +1,20 @@
 //! A namespace of the cluster that `KUBECONFIG` points to, with Portcullis installed there.
+//!
+//! A story is a file of its own: `Stage::new("its-name")`, then what a user would do. Its YAML stands in
+//! `manifests/samples/stories/its-name`. What a story changes outside its namespace it puts right again, also
+//! when it fails; stories are played one at a time.
 
-use std::{env, fs, sync::LazyLock};
+use std::{env, fs, sync::LazyLock, thread};
 
 use serde::Deserialize;
 
 use super::report::Summary;
-use crate::support::{kubectl::Kubectl, manifests::BASE, wait::eventually};
+use crate::support::{kubectl::Kubectl, wait::eventually};
 
-/// Where one story plays. Its namespace goes with it.
+/// Where one story plays. Its namespace goes with it; of a story that fails, it is described first.
 pub struct Stage {
     namespace: String,
+    /// For what has no method here.
     pub kubectl: Kubectl,
 }
 
@@ -24,6 +29,7 @@ struct Report {
     summary: Summary,
 }
 
+/// The stories' files, and the kustomization that installs Portcullis for them.
 const STORIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/samples/stories");
 
 /// What asks for the gate in the stories' files.
@@ -33,7 +39,7 @@ const DEMAND: &str = "        portcullis.dev/gate: enabled\n";
 static CLUSTER: LazyLock<Kubectl> = LazyLock::new(|| {
     let kubeconfig = env::var_os("KUBECONFIG").expect("KUBECONFIG names a cluster: make e2e");
     let kubectl = Kubectl::new("kubectl".into(), kubeconfig.into());
-    kubectl.call_with(&["apply", "-k", BASE], None).ok();
+    kubectl.call_with(&["apply", "-k", STORIES], None).ok();
     kubectl
         .call("rollout status deployment/portcullis -n portcullis-system --timeout=120s")
         .ok();
@@ -78,27 +84,38 @@ impl Stage {
         let remove = format!("delete namespace {namespace} --ignore-not-found");
         CLUSTER.call(&remove).ok();
         CLUSTER.call(&format!("create namespace {namespace}")).ok();
-        Self {
+        let stage = Self {
             namespace: namespace.to_owned(),
             kubectl: CLUSTER.in_namespace(namespace),
-        }
+        };
+        // Pods are refused until a controller has made it.
+        eventually("the namespace's ServiceAccount", || {
+            stage.kubectl.call("get serviceaccount default").success()
+        });
+        stage
     }
 
-    /// `kubectl apply` of a file of the stories, once the namespace takes pods.
-    pub fn apply(&self, file: &str) {
-        self.apply_text(&read(file));
+    /// `kubectl apply` of a file of the stories; what kubectl printed, warnings included.
+    pub fn apply(&self, file: &str) -> String {
+        self.apply_text(&read(file))
     }
 
-    /// The same, of a workload that does not ask for the gate.
-    pub fn apply_ungated(&self, file: &str) {
+    /// The same, of a workload that then does not ask for the gate.
+    pub fn apply_ungated(&self, file: &str) -> String {
         let text = read(file);
         assert!(text.contains(DEMAND), "{file} asks for no gate anyway");
-        self.apply_text(&text.replace(DEMAND, ""));
+        self.apply_text(&text.replace(DEMAND, ""))
     }
 
-    fn apply_text(&self, text: &str) {
-        // The namespace's default ServiceAccount comes a moment after it.
-        eventually("the apply", || self.kubectl.apply(text).success());
+    /// `kubectl apply` of a file of the stories, which is refused; why.
+    pub fn refused(&self, file: &str) -> String {
+        self.kubectl.apply(&read(file)).refusal()
+    }
+
+    fn apply_text(&self, text: &str) -> String {
+        let answer = self.kubectl.apply(text);
+        let said = answer.stderr.clone();
+        answer.ok() + &said
     }
 
     /// Waits until every replica is of the last revision and available.
@@ -122,7 +139,14 @@ impl Stage {
 }
 
 impl Drop for Stage {
+    #[expect(clippy::print_stdout, reason = "shown with the failure")]
     fn drop(&mut self) {
+        if thread::panicking() {
+            for question in ["get all -o wide", "describe pods", "get events"] {
+                let answer = self.kubectl.call(question);
+                println!("\n$ kubectl {question}\n{}{}", answer.stdout, answer.stderr);
+            }
+        }
         CLUSTER.call(&format!("delete namespace {} --wait=false", self.namespace));
     }
 }

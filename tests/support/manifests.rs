@@ -1,4 +1,4 @@
-//! `manifests/base`, as it is applied where no node runs a Service.
+//! `manifests/`, as they are applied where no node runs a Service.
 
 use serde_json::{Value, json};
 
@@ -7,9 +7,9 @@ use super::kubectl::Kubectl;
 /// The base, as text of one kustomization.
 pub const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base");
 
-/// The objects of `manifests/base`, with the webhooks at a port of loopback.
-pub fn called_by_url(admin: &Kubectl, port: u16) -> Vec<Value> {
-    let text = admin.call_with(&["kustomize", BASE], None).ok();
+/// The objects of a kustomization, such as [`BASE`], with the webhooks at a port of loopback.
+pub fn called_by_url(admin: &Kubectl, kustomization: &str, port: u16) -> Vec<Value> {
+    let text = admin.call_with(&["kustomize", kustomization], None).ok();
     let json = admin
         .feed(
             "create --dry-run=client --validate=false -o json -f -",

@@ -24,6 +24,8 @@ pub struct Launch {
     pub log: PathBuf,
     /// What it injects.
     pub gate_image: &'static str,
+    /// A chain and its key in PEM; without them it signs a certificate itself.
+    pub certificate: Option<[PathBuf; 2]>,
 }
 
 /// A server that is ready. It ends when this value does, or when the process ends without dropping it.
@@ -38,11 +40,18 @@ pub struct Server {
 impl Launch {
     pub fn start(&self) -> Server {
         let log = File::create(&self.log).expect("the folder is ours");
-        let process = Command::new(&*SUPERVISOR)
-            .args(["tie", "--", env!("CARGO_BIN_EXE_portcullis"), "serve"])
+        let mut command = Command::new(&*SUPERVISOR);
+        command.args(["tie", "--", env!("CARGO_BIN_EXE_portcullis"), "serve"]);
+        match &self.certificate {
+            Some([chain, key]) => command
+                .args(["--tls-cert".as_ref(), chain.as_os_str()])
+                .args(["--tls-key".as_ref(), key.as_os_str()]),
+            None => command.arg("--tls-san=127.0.0.1"),
+        };
+        let process = command
             .arg(format!("--listen=127.0.0.1:{}", self.port))
             .arg(format!("--admin-listen=127.0.0.1:{}", self.admin_port))
-            .args(["--tls-san=127.0.0.1", "--drain-delay=0s"])
+            .arg("--drain-delay=0s")
             .arg(format!("--gate-image={}", self.gate_image))
             .args(["--settings".as_ref(), self.settings.as_os_str()])
             .args(["--kubeconfig".as_ref(), self.kubeconfig.as_os_str()])
@@ -83,7 +92,8 @@ impl Server {
         assert!(status.success(), "portcullis ended with {status}");
     }
 
-    fn fetch(&self, path: &str) -> std::io::Result<String> {
+    /// What it answers on its admin port, with the head.
+    pub fn fetch(&self, path: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(

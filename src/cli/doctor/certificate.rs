@@ -32,21 +32,34 @@ struct AuthorityData {
     certificate: Option<String>,
 }
 
+/// On a configuration whose `caBundle` cert-manager's cainjector writes, from this Certificate.
+const INJECT_FROM: &str = "/metadata/annotations/cert-manager.io~1inject-ca-from";
+
 pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     let mut bundles = BTreeSet::new();
+    let mut injected_from = None;
     for configuration in [Configuration::Validating, Configuration::Mutating] {
         match patient.configuration(configuration).await {
             Ok(live) => {
                 let live = live.unwrap_or_default();
                 bundles.extend(entries(&live).map(bundle));
+                let from = live.pointer(INJECT_FROM).and_then(Value::as_str);
+                injected_from = injected_from.or_else(|| from.map(str::to_owned));
             }
             Err(why) => return vec![Line::unknown(&registration::title(configuration), &why)],
         }
     }
-    let logs = format!(
-        "the server writes caBundle within a minute: kubectl -n {} logs deployment/portcullis",
-        patient.namespace
-    );
+    let logs = match &injected_from {
+        None => format!(
+            "the server writes caBundle within a minute: kubectl -n {} logs deployment/portcullis",
+            patient.namespace
+        ),
+        Some(certificate) => format!(
+            "cert-manager's cainjector writes caBundle from Certificate {certificate}: see that both are well (kubectl -n {} \
+             get certificates)",
+            patient.namespace
+        ),
+    };
     if bundles.len() > 1 {
         let text = "the entries of the webhook configurations differ in caBundle, so the API server can't trust us at all \
                     of them";
@@ -59,13 +72,20 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
         )];
     };
     let mut lines = vec![validity(&bundle, SystemTime::now(), &logs)];
+    if let Some(certificate) = injected_from {
+        // Whether it fits what is served is seen where we are reached.
+        lines.push(Line::ok(format!(
+            "it is what cert-manager's cainjector writes, from Certificate {certificate}"
+        )));
+        return lines;
+    }
     let path = format!(
         "/api/v1/namespaces/{}/secrets/{CA_SECRET}",
         patient.namespace
     );
     match patient.get::<Authority>(&path).await {
         Ok(Some(authority)) => lines.push(compare(&bundle, authority, &logs)),
-        // Certificates come from files, then, such as cert-manager's; that they fit is seen where we are reached.
+        // Certificates come from files, then; that they fit is seen where we are reached.
         Ok(None) => {}
         Err(why) => lines.push(Line::unknown(
             &format!("whether caBundle is the authority in Secret {CA_SECRET}"),

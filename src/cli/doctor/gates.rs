@@ -21,8 +21,7 @@ use crate::{
     settings,
 };
 
-/// The Deployment and the ConfigMap of `manifests/base`, and what they hold.
-const SERVER: &str = "portcullis";
+/// The ConfigMap of `manifests/base`, and what it and the Deployment hold.
 const SETTINGS: &str = "portcullis-settings";
 const SETTINGS_FILE: &str = "settings.yaml";
 const GATE_IMAGE_ENV: &str = "PORTCULLIS_GATE_IMAGE";
@@ -192,8 +191,7 @@ async fn settings(patient: &Patient) -> Result<(Settings, Option<String>), Strin
         None => Settings::default(),
     };
     if settings.gate.image.is_none() {
-        let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{SERVER}");
-        let server = patient.get::<Value>(&path).await?.unwrap_or_default();
+        let server = patient.deployment().await?.unwrap_or_default();
         settings.gate.image = containers(&server, "/spec/template/spec/containers")
             .find_map(|container| env(container, GATE_IMAGE_ENV))
             .map(str::to_owned);

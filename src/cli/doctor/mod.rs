@@ -28,6 +28,9 @@ mod report;
 /// Releases of the API server and the nodes.
 mod versions;
 
+/// The server's replicas.
+mod server;
+
 /// The webhook configurations: are they there, and open?
 mod registration;
 
@@ -130,6 +133,7 @@ pub enum Error {
 #[derive(Clone, Copy, Debug)]
 enum Check {
     Versions,
+    Server,
     Registration,
     Certificate,
     Reach,
@@ -181,8 +185,9 @@ async fn examine(
 // === impl Check ===
 
 impl Check {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Versions,
+        Self::Server,
         Self::Registration,
         Self::Certificate,
         Self::Reach,
@@ -197,6 +202,7 @@ impl Check {
     fn name(self) -> &'static str {
         match self {
             Self::Versions => "versions",
+            Self::Server => "server",
             Self::Registration => "registration",
             Self::Certificate => "certificate",
             Self::Reach => "reach",
@@ -211,6 +217,7 @@ impl Check {
     async fn look(self, patient: &Patient) -> Vec<Line> {
         match self {
             Self::Versions => versions::look(patient).await,
+            Self::Server => server::look(patient).await,
             Self::Registration => registration::look(patient).await,
             Self::Certificate => certificate::look(patient).await,
             Self::Reach => reach::look(patient).await,

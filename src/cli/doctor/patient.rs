@@ -93,6 +93,15 @@ impl Patient {
         .await
     }
 
+    /// The Deployment of `manifests/base`, if it is there.
+    pub(super) async fn deployment(&self) -> Result<Option<Value>, String> {
+        let namespace = &self.namespace;
+        self.get(&format!(
+            "/apis/apps/v1/namespaces/{namespace}/deployments/portcullis"
+        ))
+        .await
+    }
+
     /// All namespaces and their labels.
     pub(super) async fn namespaces(&self) -> Result<&BTreeMap<String, Labels>, String> {
         let look = async || {

@@ -14,6 +14,11 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
         Ok(server) => server,
         Err(why) => return vec![Line::unknown("the API server's release", &why)],
     };
+    let versions = patient.ask(Query::Versions).await;
+    judge(server, &versions)
+}
+
+fn judge(server: Release, answer: &Answer) -> Vec<Line> {
     if server < LEAST {
         return vec![Line::fail(
             format!(
@@ -22,9 +27,8 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
             format!("upgrade the control plane to {LEAST} or later"),
         )];
     }
-    let versions = patient.ask(Query::Versions).await;
-    let Answer::Versions(versions) = &*versions else {
-        let why = if let Answer::Unknown(unknown) = &*versions {
+    let Answer::Versions(versions) = answer else {
+        let why = if let Answer::Unknown(unknown) = answer {
             unknown.to_string()
         } else {
             "there is no such list".to_owned()
@@ -49,4 +53,40 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     vec![Line::ok(format!(
         "Kubernetes {server}, {nodes}; gates are {form}"
     ))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::facts::Versions;
+
+    #[test]
+    fn says_what_is_too_old_and_which_form_gates_have() {
+        let release = |text: &str| text.parse::<Release>().unwrap();
+        for (server, node, level, words) in [
+            ("v1.29.9", "v1.29.9", "fail", "1.30 is the least"),
+            ("v1.30.0", "v1.30.0", "ok", "gates are ordinary containers"),
+            (
+                "v1.34.4",
+                "v1.32.1",
+                "ok",
+                "oldest node 1.32 (amd64); gates are ordinary containers",
+            ),
+            (
+                "v1.34.4",
+                "v1.33.0",
+                "ok",
+                "oldest node 1.33 (amd64); gates are native sidecars",
+            ),
+        ] {
+            let answer = Answer::Versions(Versions {
+                server: release(server),
+                oldest_node: Some(release(node)),
+                architectures: ["amd64".into()].into(),
+            });
+            let lines = serde_json::to_string(&judge(release(server), &answer)).unwrap();
+            assert!(lines.contains(&format!("\"level\":\"{level}\"")), "{lines}");
+            assert!(lines.contains(words), "{lines}");
+        }
+    }
 }

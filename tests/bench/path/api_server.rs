@@ -20,7 +20,7 @@ use super::{
         checkout,
         control_plane::ControlPlane,
         kubectl::Kubectl,
-        manifests::called_by_url,
+        manifests::{BASE, called_by_url},
         server::{Launch, Server, free_port},
         wait::eventually,
     },
@@ -131,9 +131,10 @@ fn install(plane: &ControlPlane) -> Server {
         admin_port: free_port(),
         log: plane.folder().join("portcullis.log"),
         gate_image: "registry.example/portcullis-gate:0.1.0",
+        certificate: None,
     };
     fs::write(&launch.settings, "enforce: deny\n").expect("the folder is ours");
-    let mut objects = called_by_url(&admin, launch.port);
+    let mut objects = called_by_url(&admin, BASE, launch.port);
     for webhook in objects
         .iter_mut()
         .filter_map(|object| object.get_mut("webhooks")?.as_array_mut())

@@ -1,7 +1,8 @@
 //! The whole path: TLS, HTTP, review, judge, answer; by the real program. Prints the README's tables.
 //!
-//! `make bench` runs it, once with the argument `load`: the server alone on one core, the load from another; and once
-//! with `api-server`: the same server called by a real API server, beside a ValidatingAdmissionPolicy.
+//! `make bench` runs it, once with the argument `load`: the server alone on one core, the load from another; once with
+//! `api-server`: the same server called by a real API server, beside a ValidatingAdmissionPolicy; and once with `scale`:
+//! a Deployment that grows to 200 pods, with our webhook and without.
 //! `PORTCULLIS_BENCH_SECONDS` says how long each load lasts (30), `PORTCULLIS_BENCH_CORE` on which core the server of
 //! `load` runs (0).
 #![allow(
@@ -24,6 +25,8 @@
 mod api_server;
 
 mod load;
+
+mod scale;
 
 mod server;
 
@@ -57,7 +60,8 @@ async fn main() {
     match env::args().nth(1).as_deref() {
         Some("load") => load(length).await,
         Some("api-server") => api_server::compare(length).await,
-        _ => eprintln!("usage: cargo bench --bench path -- load|api-server"),
+        Some("scale") => scale::compare(),
+        _ => eprintln!("usage: cargo bench --bench path -- load|api-server|scale"),
     }
 }
 

@@ -1,0 +1,38 @@
+#!/bin/bash
+# The end-to-end tests, on a kind cluster of two nodes.
+#   tests/e2e.sh            makes the images, starts the cluster, runs the tests, stops it (not with KEEP=1)
+#   tests/e2e.sh here       runs the tests on the cluster that kubectl points to
+# STORY=wrong_port runs only what has that in its name.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+name=portcullis-e2e
+archives=(target/images/{portcullis,portcullis-gate,portcullis-e2e-app,portcullis-e2e-postgres}.tar)
+
+case ${1:-} in
+  '')
+    # First, for it ends with status 69 where no cluster can be had.
+    make --no-print-directory target/cluster
+    target/cluster kind build
+    make --no-print-directory image test-images
+    cargo test --locked --no-run --test integration
+    exec target/cluster kind run -name "$name" -nodes 2 ${KEEP:+-keep} -- tests/e2e.sh here
+    ;;
+  here) ;;
+  *)
+    sed -n '2,/^set/{/^set/d; s/^# \?//; p}' "$0" >&2
+    exit 64
+    ;;
+esac
+
+context=$(kubectl config current-context)
+echo "The cluster: $context, $(kubectl get nodes --no-headers | wc -l) node(s)"
+if [ "$context" = "kind-${PORTCULLIS_CLUSTER:-}" ]; then
+  target/cluster kind load -name "$PORTCULLIS_CLUSTER" "${archives[@]}"
+else
+  echo "Its nodes must hold the images of these archives under the same names, as no registry has them:"
+  printf '  %s\n' "${archives[@]}"
+  echo "(kind load image-archive, minikube image load, k3s ctr images import, ctr -n k8s.io images import)"
+fi
+# One at a time: some of them drain a node or stop the API server.
+cargo test --locked --test integration -- --ignored --test-threads=1 "e2e::${STORY:-}"
+[ -z "${KEEP:-}" ] || [ "$context" != "kind-$name" ] || echo "The cluster stays up: eval \"\$(target/cluster kind up -name $name -nodes 2)\"; target/cluster kind down -name $name"

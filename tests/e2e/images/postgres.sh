@@ -5,7 +5,8 @@ set -euo pipefail
 folder=$1
 bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -1)
 version=$(basename "$(dirname "$bin")")
-[ ! -e "$folder/version" ] || [ "$(cat "$folder/version")" != "$version" ] || exit 0
+made="$version $(cksum "$0")"
+[ "$(cat "$folder/made" 2>/dev/null)" != "$made" ] || exit 0
 [ -x "$bin/postgres" ] || { echo "postgresql is not installed: make packages" >&2; exit 1; }
 rm -rf "$folder"
 mkdir -p "$folder/root/usr/share/postgresql" "$folder/root/usr/lib/postgresql/$version/lib" "$folder/root/etc" "$folder/root/usr/share/zoneinfo"
@@ -34,9 +35,11 @@ fi
   "${as[@]}" "$bin/initdb" --username=app --auth=scram-sha-256 --pwfile=password --no-sync --locale=C --encoding=UTF8 -D "$work/data"
   echo 'CREATE DATABASE shop' | "${as[@]}" "$bin/postgres" --single -D "$work/data" postgres
 ) >/dev/null
-mv "$work/data" "$folder/data"
-echo 'host all all all scram-sha-256' >>"$folder/data/pg_hba.conf"
-cat >>"$folder/data/postgresql.conf" <<'CONF'
+# In a folder of its own, as a copy keeps the mode of what is in a folder only, and PostgreSQL insists on 0700.
+mkdir "$folder/state"
+mv "$work/data" "$folder/state/data"
+echo 'host all all all scram-sha-256' >>"$folder/state/data/pg_hba.conf"
+cat >>"$folder/state/data/postgresql.conf" <<'CONF'
 listen_addresses = '*'
 unix_socket_directories = ''
 fsync = off
@@ -44,4 +47,4 @@ timezone = UTC
 log_timezone = UTC
 max_connections = 200
 CONF
-echo "$version" >"$folder/version"
+echo "$made" >"$folder/made"

@@ -11,7 +11,7 @@ fn a_probe_of_the_wrong_port_is_caught_at_apply() {
     assert!(refusal.contains("\"http\""), "{refusal}");
 
     let warning = stage.apply("wrong-port/by-number.yaml");
-    assert!(warning.contains("Warning: probe-port"), "{warning}");
+    assert!(warning.contains("probe-port: container"), "{warning}");
     assert!(warning.contains("8080"), "{warning}");
 
     let said = stage.apply("wrong-port/mended.yaml");

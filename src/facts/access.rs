@@ -1,7 +1,10 @@
 //! What the service account may do: one table, held by tests to the lookups below and to the manifests, so that no right
 //! is missing and none is left over.
 
-use crate::policy::{facts::Query, workload::WorkloadKind};
+use crate::policy::{
+    facts::{Query, Revision},
+    workload::WorkloadKind,
+};
 
 /// One right: a verb on a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +48,9 @@ pub const LOOKUPS: &[Access] = &[
     Access::all("get", "apps", "replicasets"),
     Access::all("get", "batch", "jobs"),
     Access::all("get", "batch", "cronjobs"),
+    // Asked only before a refusal: is this a rollback?
+    Access::all("list", "apps", "replicasets"),
+    Access::all("list", "apps", "controllerrevisions"),
 ];
 
 /// What the server writes, and reads in order to write.
@@ -125,6 +131,18 @@ pub(super) fn path(query: &Query<'_>) -> Option<String> {
         }
         // The API server tells its own version at /version, to whoever asks.
         Query::Versions => return Some("/api/v1/nodes".to_owned()),
+        Query::Template {
+            namespace,
+            revision,
+            ..
+        } => {
+            let (group, resource, name) = match revision {
+                Revision::ReplicaSet { .. } => ("apps", "replicasets", None),
+                Revision::ControllerRevision { .. } => ("apps", "controllerrevisions", None),
+                Revision::CronJob { name } => ("batch", "cronjobs", Some(name)),
+            };
+            (group, "v1", namespace, resource, name)
+        }
         Query::Twin {
             namespace,
             kind,
@@ -177,6 +195,14 @@ mod tests {
         Query::Secret {
             namespace: namespace.into(),
             name: name.into(),
+        }
+    }
+
+    fn template(revision: Revision<'static>) -> Query<'static> {
+        Query::Template {
+            namespace: "shop".into(),
+            revision,
+            template: "{}".into(),
         }
     }
 
@@ -237,6 +263,14 @@ mod tests {
                 namespace: "shop".into(),
             },
             Query::Versions,
+            template(Revision::ReplicaSet {
+                owner: "uid".into(),
+                selector: "".into(),
+            }),
+            template(Revision::ControllerRevision {
+                owner: "uid".into(),
+                selector: "".into(),
+            }),
         ];
         let twins = KINDS
             .iter()
@@ -251,6 +285,15 @@ mod tests {
         asked.sort();
         granted.sort();
         assert_eq!(asked, granted);
+    }
+
+    #[test]
+    fn the_cron_job_of_a_job_is_read_as_twins_are() {
+        let name = "nightly".into();
+        let asked = path(&template(Revision::CronJob { name }));
+        let expected = "/apis/batch/v1/namespaces/shop/cronjobs/nightly";
+        assert_eq!(asked.as_deref(), Some(expected));
+        assert!(LOOKUPS.contains(&Access::all("get", "batch", "cronjobs")));
     }
 
     #[test]

@@ -112,6 +112,11 @@ fn question_bytes(query: &Query<'_>) -> usize {
         | Query::Services { namespace }
         | Query::NetworkPolicies { namespace } => namespace.len(),
         Query::Versions => 0,
+        Query::Template {
+            namespace,
+            template,
+            ..
+        } => namespace.len() + template.len(),
         Query::Secret { namespace, name }
         | Query::ConfigMap { namespace, name }
         | Query::ServiceAccount { namespace, name }
@@ -124,7 +129,7 @@ fn question_bytes(query: &Query<'_>) -> usize {
 /// The text of an answer, with the pointers that lead to it.
 fn answer_bytes(answer: &Answer) -> usize {
     match answer {
-        Answer::Missing | Answer::Unknown(_) => 0,
+        Answer::Missing | Answer::Unknown(_) | Answer::Exists => 0,
         Answer::Keys(keys) | Answer::ServiceAccount(keys) => names(keys),
         Answer::Namespace(Namespace {
             labels,

@@ -205,7 +205,7 @@ impl Known for Files {
                 let policies = self.network_policies.get(&**namespace);
                 Answer::NetworkPolicies(policies.cloned().unwrap_or_default())
             }
-            Query::Versions => Answer::Unknown(Unknown::NotAsked),
+            Query::Versions | Query::Template { .. } => Answer::Unknown(Unknown::NotAsked),
         }))
     }
 }

@@ -328,7 +328,7 @@ impl Core {
         .await;
         let answer = Arc::new(answer.unwrap_or(Answer::Unknown(Unknown::Deadline)));
         match *answer {
-            Answer::Missing | Answer::Unknown(_) => {}
+            Answer::Missing | Answer::Unknown(_) | Answer::Exists => {}
             Answer::Namespace(_)
             | Answer::Keys(_)
             | Answer::ServiceAccount(_)
@@ -383,7 +383,7 @@ mod tests {
     use super::*;
     use crate::{
         facts::testing::{Api, Reply},
-        policy::facts::{Release, Versions},
+        policy::facts::{Release, Revision, Versions},
     };
 
     const CHECKOUT: &str = "/api/v1/namespaces/shop/secrets/checkout";
@@ -715,6 +715,46 @@ mod tests {
         };
         let names: Vec<_> = services.iter().map(|service| &*service.name).collect();
         assert_eq!(names, ["cart", "checkout"]);
+    }
+
+    #[tokio::test]
+    async fn a_revision_is_looked_for_page_by_page_and_never_remembered() {
+        let set = |image| {
+            json!({
+                "metadata": {"ownerReferences": [{"uid": "its-uid", "controller": true}]},
+                "spec": {"template": {"spec": {"image": image}}},
+            })
+        };
+        let api = Api::start(move |path| {
+            let list = "/apis/apps/v1/namespaces/shop/replicasets";
+            let first = format!("{list}?labelSelector=app%3Dweb%2Ca%2Fb%3Dc&limit=25");
+            let (next, image) = match path {
+                path if path == first => ("bmV4dA", "app:2"),
+                path if path == format!("{first}&continue=bmV4dA") => ("bW9yZQ", "app:1"),
+                path if path == format!("{first}&continue=bW9yZQ") => ("", "app:0"),
+                other => panic!("asked for {other}"),
+            };
+            Reply::Object(json!({"metadata": {"continue": next}, "items": [set(image)]}))
+        })
+        .await;
+        let live = api.live(Meters::unwatched());
+        let template = |image: &str| Query::Template {
+            namespace: "shop".into(),
+            revision: Revision::ReplicaSet {
+                owner: "its-uid".into(),
+                selector: "app=web,a/b=c".into(),
+            },
+            template: format!(
+                r#"{{"annotations":{{}},"labels":{{}},"spec":{{"image":"{image}"}}}}"#
+            )
+            .into(),
+        };
+        assert_eq!(one(&live, template("app:1")).await, Answer::Exists);
+        assert_eq!(api.asked().len(), 2, "what comes after it is not read");
+        assert_eq!(one(&live, template("app:1")).await, Answer::Exists);
+        assert_eq!(api.asked().len(), 4);
+        assert_eq!(one(&live, template("app:3")).await, Answer::Missing);
+        assert_eq!(api.asked().len(), 7);
     }
 
     #[tokio::test]

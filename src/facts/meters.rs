@@ -27,6 +27,8 @@ pub enum Fact {
     NetworkPolicies,
     /// The releases of the API server and of the nodes.
     Versions,
+    /// A template among the revisions of a workload.
+    Template,
 }
 
 /// How a question was answered, as a metric's label.
@@ -57,7 +59,7 @@ pub struct Meters {
 
 impl Fact {
     /// Everything that may be asked about.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Namespace,
         Self::Secret,
         Self::ConfigMap,
@@ -67,6 +69,7 @@ impl Fact {
         Self::Services,
         Self::NetworkPolicies,
         Self::Versions,
+        Self::Template,
     ];
 
     /// The label's value.
@@ -81,6 +84,7 @@ impl Fact {
             Self::Services => "services",
             Self::NetworkPolicies => "networkpolicies",
             Self::Versions => "versions",
+            Self::Template => "template",
         }
     }
 
@@ -95,6 +99,7 @@ impl Fact {
             Query::Services { .. } => Self::Services,
             Query::NetworkPolicies { .. } => Self::NetworkPolicies,
             Query::Versions => Self::Versions,
+            Query::Template { .. } => Self::Template,
         }
     }
 }
@@ -136,7 +141,8 @@ impl Outcome {
             | Answer::Twin(_)
             | Answer::Services(_)
             | Answer::NetworkPolicies(_)
-            | Answer::Versions(_) => Self::Found,
+            | Answer::Versions(_)
+            | Answer::Exists => Self::Found,
         }
     }
 }

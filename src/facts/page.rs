@@ -11,6 +11,9 @@ use crate::policy::{
 /// Objects on a page. One of 4 KiB each, managed fields included, fills a quarter of what a page may be.
 pub(super) const PAGE: u32 = 250;
 
+/// Objects on a page where each holds a pod template and a workload has ten or so (`revisionHistoryLimit`).
+pub(super) const FEW: u32 = 25;
+
 /// A namespace of 5,000 Services, or a cluster of 5,000 nodes, which is as large as Kubernetes is tested to be
 /// (`docs/setup/best-practices/cluster-large`), is read to its end.
 pub(super) const MAX_PAGES: usize = 20;

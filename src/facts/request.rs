@@ -11,10 +11,11 @@ use super::{
     access, decode,
     keys::Keys,
     network,
-    page::{AS_TABLE, MAX_PAGES, NodePage, PAGE, Page},
+    page::{AS_TABLE, FEW, MAX_PAGES, NodePage, PAGE, Page},
 };
 use crate::policy::{
-    facts::{Answer, Query, Unknown, Versions},
+    facts::{Answer, Query, Revision, Unknown, Versions},
+    precedent,
     template::Text,
 };
 
@@ -105,6 +106,9 @@ async fn found(client: &Client, query: &Query<'_>, path: &str) -> Result<Answer,
             Ok(Answer::NetworkPolicies(policies))
         }
         Query::Versions => versions(client, path).await.map(Answer::Versions),
+        Query::Template {
+            revision, template, ..
+        } => precedent(client, path, revision, template).await,
     }
 }
 
@@ -149,7 +153,7 @@ async fn list<T, I: IntoIterator<Item = T>>(
     read_one: impl Fn(&str) -> serde_json::Result<I>,
 ) -> Result<Vec<T>, Answer> {
     let mut items = Vec::new();
-    let mut next = first_page(path);
+    let mut next = first_page(path, PAGE);
     for _ in 0..MAX_PAGES {
         let json = object(client, &next).await?;
         let page = read(Page::read(&json))?;
@@ -157,11 +161,71 @@ async fn list<T, I: IntoIterator<Item = T>>(
             items.extend(read(read_one(item))?);
         }
         match page.next() {
-            Some(token) => next = next_page(path, token)?,
+            Some(token) => next = next_page(path, PAGE, token)?,
             None => return Ok(items),
         }
     }
-    Err(too_many())
+    Err(too_many(PAGE))
+}
+
+/// Looks for a revision with this template. None is kept: who may make them could make them large and many.
+async fn precedent(
+    client: &Client,
+    path: &str,
+    revision: &Revision<'_>,
+    template: &str,
+) -> Result<Answer, Answer> {
+    let is_it = |object: &str| {
+        let object = serde_json::from_str(object)?;
+        Ok(precedent::is_it(object, revision, template))
+    };
+    let exists = match revision {
+        Revision::ReplicaSet { selector, .. } | Revision::ControllerRevision { selector, .. } => {
+            any(client, &selected(path, selector), is_it).await?
+        }
+        Revision::CronJob { .. } => read(is_it(&object(client, path).await?))?,
+    };
+    exists.then_some(Answer::Exists).ok_or(Answer::Missing)
+}
+
+/// Whether `is_it` says so of any object of a list.
+async fn any(
+    client: &Client,
+    path: &str,
+    is_it: impl Fn(&str) -> serde_json::Result<bool>,
+) -> Result<bool, Answer> {
+    let mut next = first_page(path, FEW);
+    for _ in 0..MAX_PAGES {
+        let json = object(client, &next).await?;
+        let page = read(Page::read(&json))?;
+        for item in page.items() {
+            if read(is_it(item))? {
+                return Ok(true);
+            }
+        }
+        match page.next() {
+            Some(token) => next = next_page(path, FEW, token)?,
+            None => return Ok(false),
+        }
+    }
+    Err(too_many(FEW))
+}
+
+/// A list of those that match a selector of plain labels; an empty one matches all.
+fn selected(path: &str, selector: &str) -> String {
+    if selector.is_empty() {
+        return path.to_owned();
+    }
+    let mut selected = format!("{path}?labelSelector=");
+    for char in selector.chars() {
+        match char {
+            '=' => selected.push_str("%3D"),
+            ',' => selected.push_str("%2C"),
+            '/' => selected.push_str("%2F"),
+            plain => selected.push(plain),
+        }
+    }
+    selected
 }
 
 /// The releases of the API server and of all nodes.
@@ -174,7 +238,7 @@ async fn versions(client: &Client, path: &str) -> Result<Versions, Answer> {
         oldest_node: None,
         architectures: BTreeSet::new(),
     };
-    let mut next = first_page(path);
+    let mut next = first_page(path, PAGE);
     for _ in 0..MAX_PAGES {
         let table = whole(get(client, &next, AS_TABLE).await?, MAX_BODY).await?;
         let page = read(NodePage::read(&table))?;
@@ -184,30 +248,31 @@ async fn versions(client: &Client, path: &str) -> Result<Versions, Answer> {
             versions.architectures.extend(node.architecture);
         }
         match page.next() {
-            Some(token) => next = next_page(path, token)?,
+            Some(token) => next = next_page(path, PAGE, token)?,
             None => return Ok(versions),
         }
     }
-    Err(too_many())
+    Err(too_many(PAGE))
 }
 
-fn first_page(path: &str) -> String {
-    format!("{path}?limit={PAGE}")
+fn first_page(path: &str, limit: u32) -> String {
+    let joint = if path.contains('?') { '&' } else { '?' };
+    format!("{path}{joint}limit={limit}")
 }
 
 /// The path of the page that `token` stands for: base64 as URLs have it
 /// (apiserver `pkg/storage/continue.go`, `EncodeContinue`).
-fn next_page(path: &str, token: &str) -> Result<String, Unreadable> {
+fn next_page(path: &str, limit: u32, token: &str) -> Result<String, Unreadable> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte);
     if token.bytes().all(plain) {
-        Ok(format!("{}&continue={token}", first_page(path)))
+        Ok(format!("{}&continue={token}", first_page(path, limit)))
     } else {
         Err(Unreadable::Content)
     }
 }
 
-fn too_many() -> Answer {
-    let most = usize::try_from(PAGE).unwrap_or_default() * MAX_PAGES;
+fn too_many(limit: u32) -> Answer {
+    let most = usize::try_from(limit).unwrap_or_default() * MAX_PAGES;
     unknown(&format!("not read: there are more than {most}"))
 }
 

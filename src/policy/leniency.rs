@@ -12,6 +12,10 @@ pub enum Leniency {
     WarnOnlyUser,
     /// The object had the same violation before this update.
     Ratchet,
+    /// The update goes back to a template that the workload's own controller keeps.
+    Rollback,
+    /// The Job is made by hand from a CronJob that has the same template.
+    FromCronJob,
 }
 
 /// The findings about one object, and what is let in of them. Reasons speak in turn, each of what those before it left.
@@ -28,13 +32,20 @@ pub(crate) struct Case {
 
 impl Leniency {
     /// Every reason.
-    pub const ALL: [Self; 2] = [Self::WarnOnlyUser, Self::Ratchet];
+    pub const ALL: [Self; 4] = [
+        Self::WarnOnlyUser,
+        Self::Ratchet,
+        Self::Rollback,
+        Self::FromCronJob,
+    ];
 
     /// As metrics and audit annotations write it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::WarnOnlyUser => "warn-only-user",
             Self::Ratchet => "ratchet",
+            Self::Rollback => "rollback",
+            Self::FromCronJob => "from-cron-job",
         }
     }
 
@@ -48,6 +59,12 @@ impl Leniency {
             Self::WarnOnlyUser => None,
             Self::Ratchet => Some(format!(
                 "{problems} that it had before this update only {warn}; new ones are refused"
+            )),
+            Self::Rollback => Some(format!(
+                "{problems} only {warn}, since this goes back to an own revision"
+            )),
+            Self::FromCronJob => Some(format!(
+                "{problems} only {warn}, since its CronJob has the same template"
             )),
         }
     }

@@ -28,6 +28,9 @@ pub mod leniency;
 /// Violations that an update did not bring.
 mod ratchet;
 
+/// Templates that the cluster holds already.
+pub(crate) mod precedent;
+
 /// What a rule sees, and where it puts its findings and questions.
 mod context;
 
@@ -60,7 +63,7 @@ pub mod verdict;
 
 use budget::PodBudget;
 use context::{Context, Inquiry, Surroundings};
-use facts::{Known, Query};
+use facts::{Answer, Known, Query};
 use finding::{Finding, Level};
 use leniency::{Case, Leniency};
 use ratchet::Ratchet;
@@ -131,14 +134,49 @@ fn weigh(
     if (request.user).is_some_and(|user| settings.only_warns(user, request.groups)) {
         case.lower(Leniency::WarnOnlyUser, |_| true);
     }
-    let old = request.old.filter(|_| settings.ratchet && case.denies());
+    let old = request.old.filter(|_| case.denies());
     let old = old.and_then(|old| Workload::read(workload.kind, workload.namespace, old).ok()?);
-    if let Some(old) = old {
-        let had = find(&old, known, settings)?;
-        let mut ratchet = Ratchet::of(workload, &old, &had.findings);
+    if let Some(old) = &old
+        && settings.ratchet
+        // What may speak for another object must be sound itself.
+        && !precedent::is_kept_as_revision(workload.kind)
+    {
+        let had = find(old, known, settings)?;
+        let mut ratchet = Ratchet::of(workload, old, &had.findings);
         case.lower(Leniency::Ratchet, |finding| ratchet.excuses(finding));
     }
+    if case.denies() {
+        follow_precedent(&mut case, workload, old.as_ref(), known)?;
+    }
     Ok(case)
+}
+
+/// Lets in what is wrong with a template that the cluster holds already.
+fn follow_precedent(
+    case: &mut Case,
+    workload: &Workload<'_>,
+    old: Option<&Workload<'_>>,
+    known: &dyn Known,
+) -> Result<(), Vec<Query<'static>>> {
+    let Some((why, query)) = precedent::of(workload, old) else {
+        return Ok(());
+    };
+    let mut inquiry = Inquiry::new(known);
+    let answer = inquiry.ask(query);
+    inquiry.settle()?;
+    match answer.as_deref() {
+        Some(Answer::Exists) => {
+            let template = format!("{}/", workload.kind.template);
+            let within = |finding: &Finding| finding.path.starts_with(&template);
+            case.lower(why, |finding| within(finding) && !finding.offences.is_empty());
+        }
+        // The violations are certain, so this is no reason to let them in; but nobody should be left to wonder.
+        Some(Answer::Unknown(unknown)) if unknown.is_failure() => case.notes.push(format!(
+            "whether this goes back to what was there before is unknown: {unknown}; if it does, try again"
+        )),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// What is wrong with `workload` by the rules; `Err` with what must be known first.

@@ -1,5 +1,6 @@
 //! An object as it was written: every field of it, known to us or not.
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::template::{List, Map};
@@ -21,6 +22,11 @@ impl<'a> Source<'a> {
                 let token = token.replace("~1", "/").replace("~0", "~");
                 members.get(&token).copied().map(Self)
             })
+    }
+
+    /// All of it, if it is a `T`.
+    pub(super) fn read<T: Deserialize<'a>>(self) -> Option<T> {
+        serde_json::from_str(self.0.get()).ok()
     }
 
     /// An item of a list.

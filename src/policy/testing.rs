@@ -207,7 +207,8 @@ impl Known for Facts {
             Query::Secret { .. }
             | Query::ConfigMap { .. }
             | Query::ServiceAccount { .. }
-            | Query::Twin { .. } => Answer::Missing,
+            | Query::Twin { .. }
+            | Query::Template { .. } => Answer::Missing,
         };
         Some(Known::get(&self.answers, query).unwrap_or_else(|| Arc::new(empty)))
     }

@@ -229,6 +229,16 @@ impl<'a> Workload<'a> {
         }))
     }
 
+    /// The object as it was written.
+    pub(super) fn source(&self) -> Source<'a> {
+        self.source
+    }
+
+    /// The template as it was written.
+    pub(super) fn template_source(&self) -> Option<Source<'a>> {
+        self.source.at(&self.kind.template)
+    }
+
     /// The fields of the container at `site` as they are written, all but its name.
     pub(super) fn container_but_name(&self, site: Site<'_, '_>) -> Option<Vec<(String, &'a str)>> {
         let list = format!("{}/spec/{}", self.kind.template, site.list);

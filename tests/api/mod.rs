@@ -24,6 +24,8 @@ mod rollout;
 
 mod ratchet;
 
+mod rollback;
+
 mod patching;
 
 mod injection;

@@ -4,6 +4,8 @@ mod network;
 
 mod release;
 
+mod revision;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
@@ -15,6 +17,7 @@ use std::{
 pub use self::{
     network::{Expression, IngressPort, NetworkPolicy, PortRef, Selector, Service, ServicePort},
     release::{NotARelease, Release, Versions},
+    revision::Revision,
 };
 use super::{
     finding::Level,
@@ -88,6 +91,15 @@ pub enum Query<'a> {
     },
     /// The releases of the API server and of the nodes.
     Versions,
+    /// Is there a revision with exactly this template?
+    Template {
+        /// The namespace.
+        namespace: Cow<'a, str>,
+        /// Where it would be.
+        revision: Revision<'a>,
+        /// What pods are made from, as canonical JSON.
+        template: Cow<'a, str>,
+    },
 }
 
 /// An answer to a [`Query`].
@@ -97,6 +109,8 @@ pub enum Answer {
     Missing,
     /// It could not be found out. A warning, never a denial.
     Unknown(Unknown),
+    /// To [`Query::Template`]: there is one. Never remembered.
+    Exists,
     /// To [`Query::Namespace`].
     Namespace(Namespace),
     /// To [`Query::Secret`] and [`Query::ConfigMap`]: key names, sorted.
@@ -219,6 +233,15 @@ impl Query<'_> {
                 namespace: own(namespace),
             },
             Query::Versions => Query::Versions,
+            Query::Template {
+                namespace,
+                revision,
+                template,
+            } => Query::Template {
+                namespace: own(namespace),
+                revision: revision.into_owned(),
+                template: own(template),
+            },
         }
     }
 }

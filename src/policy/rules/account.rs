@@ -130,7 +130,8 @@ fn pull_secret(context: &mut Context<'_>, name: &str, whose: &str, path: impl Fn
         | Answer::Twin(_)
         | Answer::Services(_)
         | Answer::NetworkPolicies(_)
-        | Answer::Versions(_) => return,
+        | Answer::Versions(_)
+        | Answer::Exists => return,
     };
     context.report(Finding {
         rule: RuleId::PullSecretReference,
@@ -181,7 +182,8 @@ fn service_account(context: &mut Context<'_>) {
         | Answer::Twin(_)
         | Answer::Services(_)
         | Answer::NetworkPolicies(_)
-        | Answer::Versions(_) => return,
+        | Answer::Versions(_)
+        | Answer::Exists => return,
     };
     context.report(Finding {
         rule: RuleId::ServiceAccountReference,

@@ -243,7 +243,8 @@ fn held(context: &mut Context<'_>, object: Object, name: &str, key: &str) -> Hel
         | Answer::Twin(_)
         | Answer::Services(_)
         | Answer::NetworkPolicies(_)
-        | Answer::Versions(_) => Held::No,
+        | Answer::Versions(_)
+        | Answer::Exists => Held::No,
     }
 }
 

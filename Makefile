@@ -116,7 +116,7 @@ BUILT = target/$(TARGET)/$(patsubst dev,debug,$(PROFILE))
 .PHONY: image
 image: packages ## Build the images IMAGE and GATE_IMAGE from scratch with DOCKER (docker, podman, buildah), and archives of them
 	$(STATIC) --profile $(PROFILE) --bins
-	@mkdir -p target/images/portcullis
+	@mkdir -p target/images/portcullis; rm -f target/images/pushed # that was another build
 	@cp $(BUILT)/portcullis $(BUILT)/portcullis-gate target/images/portcullis/
 	@images/sbom.sh portcullis-gate gate $(TARGET) >target/images/portcullis/portcullis-gate.cdx.json
 	@images/sbom.sh portcullis webhook $(TARGET) >target/images/portcullis/portcullis.cdx.json

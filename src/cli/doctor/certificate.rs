@@ -75,7 +75,7 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     if let Some(certificate) = injected_from {
         // Whether it fits what is served is seen where we are reached.
         lines.push(Line::ok(format!(
-            "it is what cert-manager's cainjector writes, from Certificate {certificate}"
+            "caBundle is what cert-manager's cainjector writes, from Certificate {certificate}"
         )));
         return lines;
     }
@@ -134,7 +134,7 @@ fn compare(bundle: &[u8], authority: Authority, logs: &str) -> Line {
     let trusted = certificates(bundle);
     if !ours.is_empty() && ours.iter().all(|certificate| trusted.contains(certificate)) {
         Line::ok(format!(
-            "it is the authority in Secret {CA_SECRET}, which signs what is served"
+            "caBundle is the authority in Secret {CA_SECRET}, which signs what is served"
         ))
     } else {
         Line::fail(

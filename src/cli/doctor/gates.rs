@@ -26,6 +26,10 @@ const SETTINGS: &str = "portcullis-settings";
 const SETTINGS_FILE: &str = "settings.yaml";
 const GATE_IMAGE_ENV: &str = "PORTCULLIS_GATE_IMAGE";
 
+/// What mends a pod: a gate comes when a pod is made, and never later.
+const RESTART: &str =
+    "have their workload make them anew: kubectl -n NAMESPACE rollout restart deployment/NAME";
+
 /// All pods that live and either ask for a gate or have one.
 #[derive(Debug, Default)]
 pub(super) struct Census {
@@ -109,7 +113,6 @@ async fn missing(patient: &Patient, census: &Census, settings: &Settings) -> Vec
             }
         }
     }
-    let again = "have them made anew: kubectl rollout restart";
     let mut lines = Vec::new();
     if !demanded.is_empty() {
         lines.push(Line::fail(
@@ -117,7 +120,7 @@ async fn missing(patient: &Patient, census: &Census, settings: &Settings) -> Vec
                 "pods that demand a gate and have none: {}",
                 listed(&demanded)
             ),
-            again,
+            RESTART,
         ));
     }
     if !preferred.is_empty() {
@@ -126,7 +129,7 @@ async fn missing(patient: &Patient, census: &Census, settings: &Settings) -> Vec
                 "pods that would rather have a gate and have none: {}",
                 listed(&preferred)
             ),
-            again,
+            RESTART,
         ));
     }
     if !cannot.is_empty() {
@@ -174,7 +177,7 @@ fn old(census: &Census, image: &str) -> Option<Line> {
                 "pods whose gate is not of the image {image} that new ones get: {}",
                 listed(&old)
             ),
-            "have them made anew when it suits: kubectl rollout restart",
+            format!("when it suits, {RESTART}"),
         )
     })
 }

@@ -57,7 +57,7 @@ fn misspelt(name: &str, labels: &Labels) -> impl Iterator<Item = Line> {
             let values = values.join(", ");
             Line::warn(
                 format!("namespace {name}: label {label}={value} counts as if it were not there"),
-                format!("it is to be one of {values}: kubectl label --overwrite namespace {name} {label}=..."),
+                format!("give it a value that counts ({values}): kubectl label --overwrite namespace {name} {label}=..."),
             )
         })
     })

@@ -68,9 +68,10 @@ fn judge(configuration: Configuration, live: &Value, namespace: &str) -> Line {
             ),
         );
     }
-    let count = entries(live).count();
-    let noun = if count == 1 { "entry" } else { "entries" };
-    Line::ok(format!("{title}: {count} {noun}, all open"))
+    Line::ok(match entries(live).count() {
+        1 => format!("{title}: its one entry is open"),
+        count => format!("{title}: {count} entries, all open"),
+    })
 }
 
 #[cfg(test)]
@@ -94,7 +95,7 @@ mod tests {
         let entry = |rules: Value| json!([{"name": "validate.portcullis.dev", "rules": rules}]);
         let open = said(&entry(json!([{"resources": ["pods"]}])));
         assert!(
-            open.contains("ok") && open.contains("1 entry, all open"),
+            open.contains("ok") && open.contains("its one entry is open"),
             "{open}"
         );
         for closed in [entry(json!([])), entry(json!(null))] {

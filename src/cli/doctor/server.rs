@@ -32,7 +32,11 @@ fn judge(title: &str, deployment: &Value, namespace: &str) -> Line {
     let image = deployment.pointer("/spec/template/spec/containers/0/image");
     let image = image.and_then(Value::as_str).unwrap_or("no image");
     let own = env!("CARGO_PKG_VERSION");
-    if available < wanted || available == 0 {
+    let scale = format!("kubectl -n {namespace} scale deployment/portcullis --replicas=2");
+    if wanted == 0 {
+        return Line::warn(format!("{title} is scaled to no replicas ({image})"), scale);
+    }
+    if available < wanted {
         return Line::warn(
             format!("{title}: {available} of {wanted} replicas are available ({image})"),
             format!("see why: kubectl -n {namespace} get pods,events"),
@@ -49,7 +53,7 @@ fn judge(title: &str, deployment: &Value, namespace: &str) -> Line {
             format!(
                 "{title}: 1 replica ({image}); while it moves to another node nothing is judged"
             ),
-            format!("kubectl -n {namespace} scale deployment/portcullis --replicas=2"),
+            scale,
         );
     }
     match release(image) {
@@ -112,7 +116,7 @@ mod tests {
                 "warn",
                 "1 of 2 replicas are available",
             ),
-            (0, [0, 0], own.as_str(), "warn", "0 of 0 replicas"),
+            (0, [0, 0], own.as_str(), "warn", "is scaled to no replicas"),
             (
                 2,
                 [2, 1],

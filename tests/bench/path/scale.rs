@@ -66,7 +66,7 @@ const SIDES: [Side; 4] = [
     },
     Side {
         namespace: "patched",
-        name: "each pod gets a CPU limit and a gate: three calls",
+        name: "each pod gets a CPU limit and a gate",
         label: Some(("portcullis.dev/patch", "enabled")),
         gated: true,
     },

@@ -66,7 +66,7 @@ for form in "$@"; do
   fi | kubectl apply -f - >/dev/null 2>&1
   kubectl -n "$namespace" rollout status deployment/web --timeout=300s >/dev/null
   sleep 20 # what starting them left to do
-  ${BEFORE_WATCH:-} docker exec "$node" bash -c "$sample; sleep $watch; $sample" | awk -v form="$form" -v watch="$watch" '
+  ${BEFORE_WATCH:-} docker exec "$node" bash -c "$sample sleep $watch; $sample" | awk -v form="$form" -v watch="$watch" '
     NR == 1 { cpu = $1; kubelet = $2 }
     NR == 2 { printf "| %s | %.0f | %.0f | %d MiB | %d MiB |\n", form, ($1 - cpu) / watch / 1000, ($2 - kubelet) / watch / 1000, $3, $4 }'
 done

@@ -136,8 +136,8 @@ test-images: packages
 	@mkdir -p target/images/e2e-app
 	@cp $(BUILT)/examples/e2e-app target/images/e2e-app/
 	@tests/e2e/images/postgres.sh target/images/postgres
-	@images/build.sh tests/e2e/images/Dockerfile portcullis-e2e-app portcullis-e2e-app:0.1.0 target/images/e2e-app target/images/portcullis-e2e-app.tar
-	@images/build.sh tests/e2e/images/Dockerfile portcullis-e2e-postgres portcullis-e2e-postgres:0.1.0 target/images/postgres target/images/portcullis-e2e-postgres.tar
+	@images/build.sh tests/e2e/images/app.Dockerfile portcullis-e2e-app portcullis-e2e-app:0.1.0 target/images/e2e-app target/images/portcullis-e2e-app.tar
+	@images/build.sh tests/e2e/images/postgres.Dockerfile portcullis-e2e-postgres portcullis-e2e-postgres:0.1.0 target/images/postgres target/images/portcullis-e2e-postgres.tar
 
 # An image by its digest, if `make push` has learnt it.
 by_digest = $(or $(filter $(1)@%,$(file <target/images/pushed)),$(1))

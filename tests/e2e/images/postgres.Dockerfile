@@ -1,13 +1,3 @@
-# What the end-to-end tests run beside Portcullis.
-
-# The app and its client: one static program.
-FROM scratch AS portcullis-e2e-app
-COPY e2e-app /
-USER 65532:65532
-EXPOSE 8080
-ENTRYPOINT ["/e2e-app"]
-CMD ["serve"]
-
 # A real PostgreSQL of this machine's own package, with its libraries and an empty database "shop".
 FROM scratch AS portcullis-e2e-postgres
 COPY root /

@@ -10,64 +10,14 @@ use super::{
     lifecycle::Ground,
     objects::{list, sound_spec, workload},
 };
-use crate::support::{manifests::BASE, wait::eventually};
-
-/// What the doctor said: the exit status, and the lines as `CHECK LEVEL MESSAGE`.
-pub struct Said {
-    pub status: i32,
-    pub lines: Vec<String>,
-}
+use crate::support::{
+    doctor::{self, Said},
+    manifests::BASE,
+    wait::eventually,
+};
 
 fn doctor(kubeconfig: &Path, dry_run_in: &Namespace) -> Said {
-    doctor_in(kubeconfig, &dry_run_in.name)
-}
-
-pub fn doctor_in(kubeconfig: &Path, dry_run_in: &str) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(["doctor", "--output", "json", "--kubeconfig"])
-        .arg(kubeconfig)
-        .args(["--dry-run-in", dry_run_in])
-        .output()
-        .expect("portcullis starts");
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        panic!("{error}: {said}")
-    });
-    let line = |line: &Value| {
-        let [check, level, message] =
-            ["check", "level", "message"].map(|key| line[key].as_str().expect("a string"));
-        if level != "ok" && level != "unknown" {
-            assert!(line["fix"].is_string(), "no way to mend it: {line}");
-        }
-        format!("{check} {level} {message}")
-    };
-    Said {
-        status: output.status.code().expect("it ends by itself"),
-        lines: (report["lines"].as_array().expect("lines").iter())
-            .map(line)
-            .collect(),
-    }
-}
-
-impl Said {
-    /// There is a line that begins so and holds these words.
-    #[track_caller]
-    pub fn has(&self, begin: &str, words: &str) {
-        let lines = &self.lines;
-        let found = lines
-            .iter()
-            .any(|line| line.starts_with(begin) && line.contains(words));
-        assert!(found, "no {begin} ... {words}: {lines:#?}");
-    }
-
-    #[track_caller]
-    pub fn lacks(&self, begin: &str, words: &str) {
-        let lines = &self.lines;
-        let found = lines
-            .iter()
-            .any(|line| line.starts_with(begin) && line.contains(words));
-        assert!(!found, "{begin} ... {words}: {lines:#?}");
-    }
+    doctor::ask(kubeconfig, &dry_run_in.name)
 }
 
 /// A Pod of the developer's, made by `kubectl create`.
@@ -116,8 +66,8 @@ fn where_nothing_is_broken_the_exit_status_is_0_and_namespaces_that_are_left_out
     admin
         .call("label namespace default portcullis.dev/enforce=of")
         .ok();
-    let said = doctor_in(admin.kubeconfig(), "default");
-    let left_out = doctor_in(admin.kubeconfig(), "legacy");
+    let said = doctor::ask(admin.kubeconfig(), "default");
+    let left_out = doctor::ask(admin.kubeconfig(), "legacy");
     admin
         .call("label namespace default portcullis.dev/enforce-")
         .ok();

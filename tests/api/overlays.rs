@@ -7,11 +7,11 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 use super::{
-    doctor::doctor_in,
     lifecycle::{Ground, Installed},
     objects::list,
 };
 use crate::support::{
+    doctor,
     manifests::{BASE, called_by_url},
     wait::eventually,
 };
@@ -153,7 +153,7 @@ fn cert_manager_s_certificate_is_served_and_its_bundle_never_fought_over() {
     }
     ground.await_enforcement();
     // The doctor knows whose bundle it is, though our own authority is still there.
-    let said = doctor_in(ground.admin.kubeconfig(), "default");
+    let said = doctor::ask(ground.admin.kubeconfig(), "default");
     said.has(
         "certificate ok",
         "from Certificate portcullis-system/portcullis-serving",

@@ -8,6 +8,8 @@ pub mod control_plane;
 
 pub mod databases;
 
+pub mod doctor;
+
 pub mod kubectl;
 
 pub mod manifests;

@@ -118,7 +118,7 @@ async fn missing(patient: &Patient, census: &Census, settings: &Settings) -> Vec
         lines.push(Line::fail(
             format!(
                 "pods that demand a gate and have none: {}",
-                listed(&demanded)
+                counted(&demanded)
             ),
             RESTART,
         ));
@@ -127,14 +127,14 @@ async fn missing(patient: &Patient, census: &Census, settings: &Settings) -> Vec
         lines.push(Line::warn(
             format!(
                 "pods that would rather have a gate and have none: {}",
-                listed(&preferred)
+                counted(&preferred)
             ),
             RESTART,
         ));
     }
     if !cannot.is_empty() {
         lines.push(Line::warn(
-            format!("pods that ask for a gate and can't have one: {}", listed(&cannot)),
+            format!("pods that ask for a gate and can't have one: {}", counted(&cannot)),
             "take the label portcullis.dev/gate off them, or see portcullis check on their manifests",
         ));
     }
@@ -175,11 +175,16 @@ fn old(census: &Census, image: &str) -> Option<Line> {
         Line::warn(
             format!(
                 "pods whose gate is not of the image {image} that new ones get: {}",
-                listed(&old)
+                counted(&old)
             ),
             format!("when it suits, {RESTART}"),
         )
     })
+}
+
+/// `2 (shop/a, shop/b)`
+fn counted(pods: &[String]) -> String {
+    format!("{} ({})", pods.len(), listed(pods))
 }
 
 /// The settings in force, and the gate's image, if one is known.

@@ -1,0 +1,67 @@
+//! `portcullis doctor` as a user runs it, with its lines as values.
+
+use std::{path::Path, process::Command};
+
+use serde_json::Value;
+
+/// What the doctor said: the exit status, and the lines as `CHECK LEVEL MESSAGE`.
+pub struct Said {
+    pub status: i32,
+    pub lines: Vec<String>,
+}
+
+/// Lets it examine a cluster; its bad objects go to the namespace `dry_run_in`.
+pub fn ask(kubeconfig: &Path, dry_run_in: &str) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["doctor", "--output", "json", "--kubeconfig"])
+        .arg(kubeconfig)
+        .args(["--dry-run-in", dry_run_in])
+        .output()
+        .expect("portcullis starts");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        panic!("{error}: {said}")
+    });
+    let line = |line: &Value| {
+        let [check, level, message] =
+            ["check", "level", "message"].map(|key| line[key].as_str().expect("a string"));
+        if level != "ok" && level != "unknown" {
+            assert!(line["fix"].is_string(), "no way to mend it: {line}");
+        }
+        format!("{check} {level} {message}")
+    };
+    Said {
+        status: output.status.code().expect("it ends by itself"),
+        lines: (report["lines"].as_array().expect("lines").iter())
+            .map(line)
+            .collect(),
+    }
+}
+
+// === impl Said ===
+
+impl Said {
+    /// There is a line that begins so and holds these words.
+    #[track_caller]
+    pub fn has(&self, begin: &str, words: &str) {
+        assert!(
+            self.is_said(begin, words),
+            "no {begin} ... {words}: {:#?}",
+            self.lines
+        );
+    }
+
+    #[track_caller]
+    pub fn lacks(&self, begin: &str, words: &str) {
+        assert!(
+            !self.is_said(begin, words),
+            "{begin} ... {words}: {:#?}",
+            self.lines
+        );
+    }
+
+    fn is_said(&self, begin: &str, words: &str) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|line| line.starts_with(begin) && line.contains(words))
+    }
+}

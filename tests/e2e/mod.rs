@@ -8,5 +8,14 @@ mod report;
 // The cluster, and a namespace of a story.
 mod stage;
 
+mod endpoints;
+
+mod node;
+
+mod pod;
+
 mod rolling_update;
+
 mod wrong_port;
+
+mod crash;

@@ -8,7 +8,7 @@ use std::{env, fs, sync::LazyLock, thread};
 
 use serde::Deserialize;
 
-use super::report::Summary;
+use super::{pod::GATE, report::Summary};
 use crate::support::{kubectl::Kubectl, wait::eventually};
 
 /// Where one story plays. Its namespace goes with it; of a story that fails, it is described first.
@@ -43,16 +43,7 @@ static CLUSTER: LazyLock<Kubectl> = LazyLock::new(|| {
     kubectl
         .call("rollout status deployment/portcullis -n portcullis-system --timeout=120s")
         .ok();
-    // A pod that asks for a gate, and that the webhook has not seen, has none.
-    eventually("pods to be injected", || {
-        let pod = kubectl.feed("create --dry-run=server -o json -f -", PROBE);
-        let pod = pod.success_output()?;
-        if pod.contains("portcullis-gate") {
-            Ok(())
-        } else {
-            Err("a pod was admitted without its gate".to_owned())
-        }
-    });
+    await_injection(&kubectl);
     kubectl
 });
 
@@ -75,6 +66,28 @@ spec:
         requests: {cpu: 10m, memory: 16Mi}
         limits: {cpu: 100m, memory: 64Mi}
 ";
+
+/// Waits until a pod that asks for a gate gets one: those that the webhook has not seen have none.
+pub fn await_injection(kubectl: &Kubectl) {
+    eventually("pods to be injected", || {
+        let pod = probe(kubectl)?;
+        pod.contains(GATE).then_some(()).ok_or(pod)
+    });
+}
+
+/// Waits until nobody injects: connections to a process outlive its place behind a Service.
+pub fn await_no_injection(kubectl: &Kubectl) {
+    eventually("pods to go without", || {
+        let pod = probe(kubectl)?;
+        (!pod.contains(GATE)).then_some(()).ok_or(pod)
+    });
+}
+
+/// A pod that asks for a gate, as it would be stored.
+fn probe(kubectl: &Kubectl) -> Result<String, String> {
+    let create = "create --dry-run=server -o json -f -";
+    kubectl.everywhere().feed(create, PROBE).success_output()
+}
 
 // === impl Stage ===
 
@@ -102,9 +115,14 @@ impl Stage {
 
     /// The same, of a workload that then does not ask for the gate.
     pub fn apply_ungated(&self, file: &str) -> String {
+        self.apply_changed(file, DEMAND, "")
+    }
+
+    /// The same, with other words wherever these stand.
+    pub fn apply_changed(&self, file: &str, from: &str, to: &str) -> String {
         let text = read(file);
-        assert!(text.contains(DEMAND), "{file} asks for no gate anyway");
-        self.apply_text(&text.replace(DEMAND, ""))
+        assert!(text.contains(from), "{file} has no {from:?}");
+        self.apply_text(&text.replace(from, to))
     }
 
     /// `kubectl apply` of a file of the stories, which is refused; why.

@@ -69,8 +69,8 @@ impl Kubectl {
         self.feed("apply -f -", objects)
     }
 
-    /// Calls kubectl with arguments as they are, which may hold spaces.
-    pub fn call_with(&self, arguments: &[&str], input: Option<&str>) -> Answer {
+    /// kubectl, for who wants to start it himself.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env("KUBECONFIG", &self.kubeconfig);
         // Not in the home of whoever runs the tests.
@@ -78,6 +78,12 @@ impl Kubectl {
         if let Some(namespace) = &self.namespace {
             command.args(["--namespace", namespace]);
         }
+        command
+    }
+
+    /// Calls kubectl with arguments as they are, which may hold spaces.
+    pub fn call_with(&self, arguments: &[&str], input: Option<&str>) -> Answer {
+        let mut command = self.command();
         command
             .args(arguments)
             .stdin(Stdio::piped())

@@ -18,4 +18,6 @@ mod rolling_update;
 
 mod wrong_port;
 
+mod node_drain;
+
 mod crash;

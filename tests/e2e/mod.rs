@@ -20,4 +20,6 @@ mod wrong_port;
 
 mod node_drain;
 
+mod database_blinks;
+
 mod crash;

@@ -22,4 +22,6 @@ mod node_drain;
 
 mod database_blinks;
 
+mod webhook_down;
+
 mod crash;

@@ -2,7 +2,7 @@
 # The end-to-end tests, on a kind cluster of two nodes.
 #   tests/e2e.sh            makes the images, starts the cluster, runs the tests, stops it (not with KEEP=1)
 #   tests/e2e.sh here       runs the tests on the cluster that kubectl points to
-# STORY=wrong_port runs only what has that in its name.
+# STORY="wrong_port rollback" runs only what has one of these in its name. SHOW=1 shows what the tests print.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=portcullis-e2e
@@ -34,5 +34,7 @@ else
   echo "(kind load image-archive, minikube image load, k3s ctr images import, ctr -n k8s.io images import)"
 fi
 # One at a time: some of them drain a node or stop the API server.
-cargo test --locked --test integration -- --ignored --test-threads=1 "e2e::${STORY:-}"
+read -ra stories <<<"${STORY:-}"
+[ ${#stories[@]} -gt 0 ] || stories=('')
+cargo test --locked --test integration -- --ignored --test-threads=1 ${SHOW:+--nocapture} "${stories[@]/#/e2e::}"
 [ -z "${KEEP:-}" ] || [ "$context" != "kind-$name" ] || echo "The cluster stays up: eval \"\$(target/cluster kind up -name $name -nodes 2)\"; target/cluster kind down -name $name"

@@ -2,8 +2,10 @@
 //! `manifests/samples/stories`. Clients never send a request twice.
 
 #[path = "app/report.rs"]
-#[allow(dead_code, reason = "moments are read by the demonstration only")]
+#[allow(dead_code, reason = "the demonstrations read more of it")]
 mod report;
+
+mod table;
 
 // The cluster, and a namespace of a story.
 mod stage;
@@ -13,6 +15,8 @@ mod endpoints;
 mod node;
 
 mod pod;
+
+mod rollback;
 
 mod rolling_update;
 
@@ -25,3 +29,6 @@ mod database_blinks;
 mod webhook_down;
 
 mod crash;
+
+// What the gate costs.
+mod footprint;

@@ -4,11 +4,14 @@
 //! `manifests/samples/stories/its-name`. What a story changes outside its namespace it puts right again, also
 //! when it fails; stories are played one at a time.
 
-use std::{env, fs, sync::LazyLock, thread};
+use std::{env, fs, sync::LazyLock, thread, time::Duration};
 
 use serde::Deserialize;
 
-use super::{pod::GATE, report::Summary};
+use super::{
+    pod::GATE,
+    report::{Moment, Summary},
+};
 use crate::support::{kubectl::Kubectl, wait::eventually};
 
 /// Where one story plays. Its namespace goes with it; of a story that fails, it is described first.
@@ -136,6 +139,11 @@ impl Stage {
         answer.ok() + &said
     }
 
+    /// Its name.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Waits until every replica is of the last revision and available.
     pub fn rolled_out(&self, deployment: &str) {
         let wait = format!("rollout status deployment/{deployment} --timeout=180s");
@@ -172,6 +180,16 @@ impl Drop for Stage {
 // === impl Client ===
 
 impl Client<'_> {
+    /// Waits until its first request is so long ago.
+    pub fn has_sent_for(&self, time: Duration) {
+        eventually("the client's time", || {
+            let log = self.kubectl.call("logs client --tail=1").success_output()?;
+            let moment: Moment = serde_json::from_str(&log).map_err(|error| error.to_string())?;
+            let past = moment.second >= time.as_secs();
+            past.then_some(()).ok_or(log)
+        });
+    }
+
     /// Lets it stop, and wait for its last answer.
     pub fn finish(self) -> Summary {
         self.kubectl.call("exec client -- /e2e-app stop").ok();

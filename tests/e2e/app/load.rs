@@ -208,6 +208,7 @@ impl Seen {
             waiting: self.sent.saturating_sub(ended),
             ..Moment::default()
         };
+        let mut took = Vec::new();
         let now = self.samples.iter();
         for sample in now.filter(|sample| sample.ended.as_secs() == second) {
             let count = match sample.failed {
@@ -216,7 +217,11 @@ impl Seen {
                 None => &mut moment.quick,
             };
             *count += 1;
+            took.extend(sample.failed.is_none().then(|| sample.took()));
         }
+        took.sort_unstable();
+        let p99 = rank(&took, 99).unwrap_or_default().as_millis();
+        moment.p99_ms = u32::try_from(p99).unwrap_or(u32::MAX);
         moment
     }
 

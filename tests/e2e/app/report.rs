@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 
 /// How requests went in one second: what ended in it, and what waits at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Moment {
     pub second: u64,
     pub quick: u32,
     pub slow: u32,
     pub failed: u32,
     pub waiting: u32,
+    /// Of the good answers; 0 where there is none.
+    pub p99_ms: u32,
 }
 
 /// How all of them went.

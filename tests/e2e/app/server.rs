@@ -72,6 +72,7 @@ const MOST_MEMORY: usize = 1024;
 pub async fn serve(address: SocketAddr, character: Character) -> io::Result<Infallible> {
     sleep(character.listen_after).await;
     let listener = TcpListener::bind(address).await?;
+    tracing::info!(%address, "listening");
     let app = Arc::new(App {
         cold: AtomicU32::new(character.cold_requests),
         character,

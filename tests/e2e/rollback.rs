@@ -1,0 +1,117 @@
+//! *The rollback that lies*: the new version is slow at first, and so are the pods that take it back, but Kubernetes
+//! calls them all ready. `make bench-story` plays it at length.
+
+use std::env;
+
+use tokio::time::{Duration, Instant};
+
+use super::{report::Summary, stage::Stage, table::ROWS};
+
+/// Rollouts on each side, every second one a rollback. `PORTCULLIS_ROLLOUTS` sets another number.
+const ROLLOUTS: usize = 2;
+
+/// From the beginning of a rollout to that of the next, with and without the gate: the same share of all requests
+/// meets a rollout on both sides. Longer than a rollout of three pods with the gate takes.
+const PACE: Duration = Duration::from_secs(20);
+
+/// For the first pages of the first release, which are slow too.
+const WARM_UP: Duration = Duration::from_secs(4);
+
+/// A rollout whose pages take 200 ms each before it is warm, twice as many of them as before.
+const NEW_VERSION: &str = "set env deployment/web RELEASE=v2 COLD_REQUESTS=40";
+
+const ROLLBACK: &str = "rollout undo deployment/web";
+
+/// One side of the comparison.
+struct Side {
+    requests: Summary,
+    /// How long each rollout took.
+    rollouts: Vec<Duration>,
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn clients_feel_a_new_version_and_its_rollback_but_not_with_the_gate() {
+    let stage = Stage::new("rollback");
+    stage.apply_ungated("rollback/web.yaml");
+    let without = roll_out_and_back(&stage);
+    stage.apply("rollback/web.yaml");
+    let with = roll_out_and_back(&stage);
+    println!("{}", table(&without, &with));
+    let (without, with) = (without.requests, with.requests);
+    assert_eq!(with.failed, 0, "{with:?}");
+    // Not in milliseconds, which a busy machine adds to both.
+    let [without_p99, with_p99] = [&without, &with].map(|side| side.p99_ms.expect("good answers"));
+    assert!(
+        without_p99 > 2.0 * with_p99,
+        "without: {without:?}, with: {with:?}"
+    );
+}
+
+fn roll_out_and_back(stage: &Stage) -> Side {
+    stage.rolled_out("web");
+    // What runs when the story begins has long been warm, on both sides.
+    let warming = stage.client("rollback/client.yaml");
+    warming.has_sent_for(WARM_UP);
+    warming.finish();
+    let client = stage.client("rollback/client.yaml");
+    let mut rollouts = Vec::new();
+    for change in [NEW_VERSION, ROLLBACK]
+        .into_iter()
+        .cycle()
+        .take(number_of_rollouts())
+    {
+        let began = Instant::now();
+        stage.kubectl.call(change).ok();
+        stage.rolled_out("web");
+        rollouts.push(began.elapsed());
+        client.has_sent_for(PACE * u32::try_from(rollouts.len()).unwrap());
+    }
+    Side {
+        requests: client.finish(),
+        rollouts,
+    }
+}
+
+fn number_of_rollouts() -> usize {
+    let number = env::var("PORTCULLIS_ROLLOUTS").ok();
+    let number = number.map(|number| number.parse().expect("PORTCULLIS_ROLLOUTS is a number"));
+    number.unwrap_or(ROLLOUTS)
+}
+
+/// As the README has it.
+fn table(without: &Side, with: &Side) -> String {
+    let row = |name: &str, [left, right]: [String; 2]| format!("| {name} | {left} | {right} |");
+    let head = format!("{} rollouts", without.rollouts.len());
+    let mut rows = vec![
+        row(
+            &head,
+            ["without the gate".to_owned(), "with the gate".to_owned()],
+        ),
+        "| --- | --- | --- |".to_owned(),
+    ];
+    for (name, of) in ROWS {
+        rows.push(row(name, [of(&without.requests), of(&with.requests)]));
+    }
+    rows.push(row("a rollout took", [without.pace(), with.pace()]));
+    rows.push(row("why they failed", [without.reasons(), with.reasons()]));
+    rows.join("\n")
+}
+
+// === impl Side ===
+
+impl Side {
+    /// Shortest to longest.
+    fn pace(&self) -> String {
+        let shortest = self.rollouts.iter().min().unwrap().as_secs_f64();
+        let longest = self.rollouts.iter().max().unwrap().as_secs_f64();
+        format!("{shortest:.1} to {longest:.1} s")
+    }
+    fn reasons(&self) -> String {
+        let reasons = self.requests.reasons.iter();
+        let reasons: Vec<_> = reasons
+            .map(|(why, count)| format!("{why}: {count}"))
+            .collect();
+        reasons.join(", ")
+    }
+}

@@ -153,9 +153,13 @@ deploy: ## Install IMAGE and GATE_IMAGE into the cluster that kubectl points to;
 	  | kubectl apply -f -
 
 .PHONY: demo
-demo: packages target/cluster ## See it work: a local control plane, and the samples applied one by one
+demo: ## See it work: two stories on a kind cluster, without Portcullis and with it; YES=1 does not ask, KEEP=1 leaves it up
+	@tests/demo/run.sh
+
+.PHONY: demo-admission
+demo-admission: packages target/cluster ## See what is refused: a control plane only, and the samples applied one by one
 	cargo build $(CARGO_FLAGS) --bin portcullis
-	@target/cluster run -- tests/demo.sh
+	@target/cluster run -- tests/demo/admission.sh
 
 NODES ?= 2
 
@@ -196,9 +200,14 @@ kind: target/cluster
 .PHONY: packages
 packages:
 	@for tool in cargo go; do command -v $$tool >/dev/null || { echo "$$tool is not installed: see the README"; exit 1; }; done
-	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	@missing=$$($(MAKE) --silent missing PACKAGES="$(PACKAGES)"); \
 	[ -n "$$missing" ] || exit 0; \
 	command -v apt-get >/dev/null || { echo "please install:" $$missing; exit 1; }; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	echo "Installing Debian packages:" $$missing; \
 	$$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends $$missing >/dev/null
+
+# Those of PACKAGES that are not installed.
+.PHONY: missing
+missing:
+	@for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || printf '%s ' $$p; done

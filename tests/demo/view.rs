@@ -1,10 +1,13 @@
-//! What the demonstration shows: a line a second while it runs, a table at the end.
+//! What the demonstrations show: a line a second while they run, a table at the end.
 
 use std::io::{IsTerminal as _, Write as _, stdout};
 
 use portcullis::gate::screen::Screen;
 
-use crate::report::{Moment, Summary};
+use crate::{
+    report::{Moment, Summary},
+    table::{Row, show},
+};
 
 /// Requests that one character of a bar stands for.
 const UNIT: u32 = 5;
@@ -14,6 +17,9 @@ const LEFT_OF_GATE: usize = 6 + 2 + 5 + 2 + 4 + 2 + 6 + 2 + 7 + 2 + BAR + 2;
 
 /// The longest bar.
 const BAR: usize = 32;
+
+/// Rows of the plot.
+const PLOT: u32 = 3;
 
 /// Where lines go: rewritten and coloured on a terminal, plain elsewhere.
 pub struct View {
@@ -40,9 +46,33 @@ impl View {
         }
     }
 
-    pub fn heading(&self, text: &str) {
+    /// The name of what follows, above the columns; the last of them is the caller's.
+    pub fn heading(&self, text: &str, last: &str) {
         println!("\n{}\n", self.paint("1", text));
-        println!("  time  quick  slow  failed  waiting  {:<BAR$}  gate", "");
+        let columns = format!("  time  quick  slow  failed  waiting  {:<BAR$}  {last}", "");
+        println!("{}", columns.trim_end());
+    }
+
+    /// A heading with no columns below it.
+    pub fn title(&self, text: &str) {
+        println!("\n{}\n", self.paint("1", text));
+    }
+
+    /// What somebody types.
+    pub fn command(&self, text: &str) {
+        println!("  {}", self.paint("1", &format!("$ {text}")));
+    }
+
+    /// What is answered.
+    pub fn answer(&self, text: &str, passed: bool) {
+        for line in text.lines() {
+            println!("    {}", self.paint(if passed { "2" } else { "31" }, line));
+        }
+    }
+
+    /// What happens meanwhile.
+    pub fn told(&self, text: &str) {
+        println!("         {}", self.paint("36", text));
     }
 
     /// What the bars are made of.
@@ -78,7 +108,9 @@ impl View {
             (moment.failed, "31", "×"),
             (moment.waiting, "2", "░"),
         ] {
-            let length = usize::try_from(count.div_ceil(UNIT)).unwrap().min(left);
+            let length = usize::try_from(count.div_ceil(UNIT))
+                .unwrap_or(left)
+                .min(left);
             left -= length;
             bar += &self.paint(color, &sign.repeat(length));
         }
@@ -99,17 +131,40 @@ impl View {
         .to_owned()
     }
 
-    /// Both acts beside each other.
-    pub fn table(&self, without: &Summary, with: &Summary) {
-        println!("\n{}\n", self.paint("1", "In the end"));
-        println!("{:<34}{:>16}{:>16}", "", "without a gate", "with the gate");
-        for (name, of) in ROWS {
+    /// Both sides beside each other: without Portcullis, or its gate, and with it.
+    pub fn table(&self, title: &str, rows: &[Row], (without, with): (&Summary, &Summary)) {
+        println!("\n{}\n", self.paint("1", title));
+        println!("{:<34}{:>16}{:>16}", "", "without", "with");
+        for (name, of) in rows {
             println!("  {name:<32}{:>16}{:>16}", of(without), of(with));
         }
+    }
+
+    /// The p99 of each second, a column each, both sides to the same scale.
+    pub fn plot(&self, without: &[u32], with: &[u32]) {
+        let highest = without
+            .iter()
+            .chain(with)
+            .copied()
+            .max()
+            .unwrap_or_default()
+            .max(1);
         println!(
-            "\nThe gate held what came too early. In a cluster a pod that is not ready gets no \
-             requests:\nthe other replicas answer them."
+            "\n  p99 of each second, up to {}:",
+            show(Some(f64::from(highest)))
         );
+        for (name, color, values) in [("without", "31", without), ("with", "32", with)] {
+            for row in (0..PLOT).rev() {
+                let blocks: String = values
+                    .iter()
+                    .map(|value| block(*value, highest, row))
+                    .collect();
+                let label = if row == 0 { name } else { "" };
+                if !blocks.trim().is_empty() {
+                    println!("  {label:>7} {}", self.paint(color, blocks.trim_end()));
+                }
+            }
+        }
     }
 
     fn paint(&self, color: &str, text: &str) -> String {
@@ -121,23 +176,15 @@ impl View {
     }
 }
 
-/// A row of the table: its name, and what stands in it.
-type Row = (&'static str, fn(&Summary) -> String);
-
-const ROWS: [Row; 7] = [
-    ("requests", |all| all.sent.to_string()),
-    ("failed", |all| all.failed.to_string()),
-    ("slower than 250 ms", |all| all.slow.to_string()),
-    ("first good answer after", |all| show(all.first_good_ms)),
-    ("p50 of good answers", |all| show(all.p50_ms)),
-    ("p99 of good answers", |all| show(all.p99_ms)),
-    ("slowest good answer", |all| show(all.max_ms)),
-];
-
-fn show(ms: Option<f64>) -> String {
-    match ms {
-        None => "never".to_owned(),
-        Some(ms) if ms < 1000.0 => format!("{ms:.1} ms"),
-        Some(ms) => format!("{:.1} s", ms / 1000.0),
-    }
+/// The part of a column that is in one row of the plot.
+fn block(value: u32, highest: u32, row: u32) -> char {
+    const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    // One eighth at least: a second of the client is never nothing.
+    let eighths = (value.saturating_mul(PLOT * 8) / highest).max(1);
+    let here = eighths.saturating_sub(row * 8).min(8);
+    usize::try_from(here)
+        .ok()
+        .and_then(|here| EIGHTHS.get(here))
+        .copied()
+        .unwrap_or(' ')
 }

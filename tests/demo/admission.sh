@@ -1,9 +1,9 @@
 #!/bin/bash
-# What `make demo` does on a control plane that `cluster run` has started: serves, registers, and applies the samples
+# What `make demo-admission` does on a control plane that `cluster run` has started: serves, registers, and applies the samples
 # one by one, as a person would. `cluster run` sets KUBECONFIG, CLUSTER_FOLDER and CLUSTER_FREE_PORTS.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-: "${CLUSTER_FOLDER:?run this by: make demo}"
+cd "$(dirname "$0")/../.."
+: "${CLUSTER_FOLDER:?run this by: make demo-admission}"
 read -r port admin_port <<<"$CLUSTER_FREE_PORTS"
 samples=manifests/samples
 export KUBECACHEDIR="$CLUSTER_FOLDER/cache"

@@ -16,6 +16,7 @@ use super::{
     template::Site,
     workload::Workload,
 };
+use crate::contract::GATE_CONTAINER;
 
 /// What to patch: questions first, then the operations.
 #[derive(Debug)]
@@ -43,7 +44,9 @@ pub fn patches(workload: &Workload<'_>, known: &dyn Known, settings: &Settings) 
     let ranges = surroundings.ranges();
     let mut budget = PodBudget::defaulted(&workload.template, ranges.unwrap_or_default());
     fill(&mut budget, &settings.patches, ranges);
-    for (site, budget) in &budget.containers {
+    // What the traffic gate has and has not was decided when it was injected.
+    let others = |site: &Site<'_, '_>| site.name() != GATE_CONTAINER;
+    for (site, budget) in budget.containers.iter().filter(|(site, _)| others(site)) {
         add_amounts(
             &mut operations,
             *site,
@@ -299,6 +302,15 @@ mod tests {
                 "readinessProbe": {"tcpSocket": {"port": 80}},
             })
         );
+    }
+
+    #[test]
+    fn leaves_the_traffic_gate_as_it_was_injected() {
+        let object = pod(json!({"containers": [{"name": "app"}, {"name": GATE_CONTAINER}]}));
+        let paths = paths(&patched(), &object);
+        assert!(!paths.is_empty());
+        let apps = |path: &String| path.starts_with("/spec/containers/0/");
+        assert!(paths.iter().all(apps), "{paths:?}");
     }
 
     #[test]

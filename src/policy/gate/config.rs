@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::layer::{Layer, merge};
 use crate::{
     contract::{self, GATE_CONFIG_ANNOTATION, GATE_PROFILE_ANNOTATION, Protocol},
-    policy::{facts::Namespace, settings, template::Template},
+    policy::{facts::Namespace, quantity::Quantity, settings, template::Template},
 };
 
 /// What a pod's gate is told, read and checked as far as that goes without the pod.
@@ -96,7 +96,7 @@ pub(super) enum Sidecar {
     Container,
 }
 
-/// Requests and limits, as written.
+/// Requests and limits.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Amounts {
@@ -108,8 +108,10 @@ pub(super) struct Amounts {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Amount {
-    pub(super) cpu: Option<Value>,
-    pub(super) memory: Option<Value>,
+    #[serde(deserialize_with = "quantity")]
+    pub(super) cpu: Option<Quantity>,
+    #[serde(deserialize_with = "quantity")]
+    pub(super) memory: Option<Quantity>,
 }
 
 /// Something that is wrong with what a gate is told.
@@ -292,6 +294,20 @@ fn no_profile(profile: &str, settings: &settings::Gate) -> Mistake {
         pointer: String::new(),
         text: format!("annotation {GATE_PROFILE_ANNOTATION}: no profile \"{profile}\"; {known}"),
     }
+}
+
+/// As the API server reads it: a text or a number.
+fn quantity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Quantity>, D::Error> {
+    let text = match Value::deserialize(from)? {
+        Value::String(text) => text,
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Array(_)
+        | Value::Object(_)) => other.to_string(),
+    };
+    let wrong = |error| de::Error::custom(format_args!("\"{text}\" is not a quantity: {error}"));
+    Quantity::parse(&text).map(Some).map_err(wrong)
 }
 
 /// `checks[1].timeout` as a JSON pointer.

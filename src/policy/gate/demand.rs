@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use super::draft::member;
 use crate::{
-    contract::GATE_LABEL,
+    contract::{GATE_CONFIG_ANNOTATION, GATE_LABEL, GATE_PROFILE_ANNOTATION},
     policy::{
         facts::{EXEMPTIONS, Namespace},
         template::Template,
+        workload::Workload,
     },
 };
 
@@ -96,6 +98,31 @@ pub(in crate::policy) fn guarded_opt_out(
              {EXEMPTIONS}: allowed)"
         )
     })
+}
+
+/// What stands on the workload itself, where it does nothing, and belongs on its pod template: each with its place.
+pub(in crate::policy) fn misplaced(workload: &Workload<'_>) -> Vec<(String, String)> {
+    if workload.kind.is_pod() {
+        return Vec::new();
+    }
+    let (template, own) = (&workload.template, workload.metadata());
+    let known = [
+        ("label", "labels", GATE_LABEL),
+        ("annotation", "annotations", GATE_CONFIG_ANNOTATION),
+        ("annotation", "annotations", GATE_PROFILE_ANNOTATION),
+    ];
+    let lost = known.into_iter().filter(|(noun, _, name)| match *noun {
+        "label" => own.labels.get(name).is_some() && template.label(name).is_none(),
+        _ => own.annotations.get(name).is_some() && template.annotation(name).is_none(),
+    });
+    lost.map(|(noun, map, name)| {
+        let kind = &workload.kind.kind;
+        (
+            member(&format!("/metadata/{map}"), name),
+            format!("{noun} {name} does nothing on the {kind} itself: put it on the pod template"),
+        )
+    })
+    .collect()
 }
 
 fn of_namespace(namespace: &Namespace) -> Option<Demand> {

@@ -44,7 +44,7 @@ use serde_json::{Map, Value};
 use self::{config::Config, container::Image, demand::Asked, plan::Hindrance};
 pub(super) use self::{
     config::Mistake,
-    demand::{guarded_opt_out, misspelt},
+    demand::{guarded_opt_out, misplaced, misspelt},
     plan::{Ground, Plan},
     services::shut_out,
 };
@@ -102,8 +102,15 @@ pub(super) enum Prediction<'a> {
     Nothing,
     /// They get a gate.
     Gate(Box<Plan<'a>>),
-    /// They are refused, or go without.
-    Hindered(Vec<Mistake>),
+    /// They can have none: what is wrong with what they are told.
+    Mistaken(Vec<Mistake>),
+    /// They can have none, whatever they are told.
+    Unfit {
+        /// They start without one.
+        demand: Demand,
+        /// Why.
+        why: String,
+    },
 }
 
 /// The gate that a Pod, read from `object`, gets. Nothing for any other kind: templates stay as they were written.
@@ -163,10 +170,11 @@ pub fn inject(
             })
         }
         (Ok(_), None) => hindered(asked, vec![Mistake::no_image()]),
-        (Err(hindrance), _) => match hindrance.mistakes(asked) {
-            mistakes if mistakes.is_empty() => Injecting::Nothing,
-            mistakes => hindered(asked, mistakes),
-        },
+        (Err(Hindrance::Mistakes(mistakes)), _) => hindered(asked, mistakes),
+        (Err(Hindrance::Idle(_)), _) if !asked.by_pod => Injecting::Nothing,
+        (Err(Hindrance::Idle(why) | Hindrance::Unfit(why)), _) => {
+            hindered(asked, vec![Mistake::unfit(why)])
+        }
     }
 }
 
@@ -218,9 +226,11 @@ pub(super) fn predict<'a>(ground: &Ground<'a>, ask: borrow::Ask<'_>) -> Predicti
     };
     match plan::plan(ground, ask) {
         Ok(plan) => Prediction::Gate(Box::new(plan)),
-        Err(hindrance) => match hindrance.mistakes(asked) {
-            mistakes if mistakes.is_empty() => Prediction::Nothing,
-            mistakes => Prediction::Hindered(mistakes),
+        Err(Hindrance::Mistakes(mistakes)) => Prediction::Mistaken(mistakes),
+        Err(Hindrance::Idle(_)) if !asked.by_pod => Prediction::Nothing,
+        Err(Hindrance::Idle(why) | Hindrance::Unfit(why)) => Prediction::Unfit {
+            demand: asked.demand,
+            why: Mistake::unfit(why).text,
         },
     }
 }
@@ -244,27 +254,14 @@ impl Mistake {
             text: "no image for the gate is configured: set gate.image in the settings".to_owned(),
         }
     }
-}
 
-// === impl Hindrance ===
-
-impl Hindrance {
-    /// What to say of it. Nothing where a whole namespace asks, and this pod has nothing to stand before.
-    fn mistakes(self, asked: Asked) -> Vec<Mistake> {
-        let reason = match self {
-            Self::Mistakes(mistakes) => return mistakes,
-            Self::Idle(_) if !asked.by_pod => return Vec::new(),
-            Self::Idle(reason) | Self::Unfit(reason) => reason,
-        };
-        vec![Mistake {
+    fn unfit(why: &str) -> Self {
+        Self {
             pointer: String::new(),
-            text: format!("the pod can have no gate: {reason}"),
-        }]
+            text: format!("the pod can have no gate: {why}"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod generated;

@@ -107,12 +107,15 @@ pub(super) fn clash(template: &Template<'_>, ports: &[Gated<'_>]) -> Option<Stri
 // === impl Numbers ===
 
 impl Numbers {
-    pub(super) fn beside(template: &Template<'_>) -> Self {
+    /// Those that no container of the pod has, and that are not `asked` for by name.
+    pub(super) fn beside(template: &Template<'_>, asked: impl Iterator<Item = u16>) -> Self {
         let ports = template
             .containers()
             .flat_map(|site| site.container.ports.items());
         Self {
-            taken: ports.filter_map(|port| port.container_port).collect(),
+            taken: (ports.filter_map(|port| port.container_port))
+                .chain(asked.map(i32::from))
+                .collect(),
             last: ADMIN_PORT,
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::config::{Amounts, Config, Mistake};
+use super::config::{Amount, Amounts, Config, Mistake};
 use crate::policy::{
     budget::{Budget, PodBudget, Side},
     facts::LimitRange,
@@ -24,7 +24,8 @@ const CPU: Need = Need {
     request: Quantity::from_milli(10),
     // One that throttles the gate would slow every request.
     limit: None,
-    usual_limit: Quantity::from_milli(500),
+    // What its one thread can use at most, so that where there has to be a limit it never throttles.
+    usual_limit: Quantity::from_milli(1000),
 };
 
 const MEMORY: Need = Need {
@@ -43,18 +44,11 @@ const GUARANTEED: [(&str, Quantity); 2] = [
 /// `resources` of the gate in a pod of this budget.
 pub(super) fn resources(own: &Amounts, budget: &PodBudget<'_>, ranges: &[LimitRange]) -> Value {
     let guaranteed = is_guaranteed(budget);
+    let best_effort = is_best_effort(budget);
     let mut requests = Map::new();
     let mut limits = Map::new();
     for mut need in [CPU, MEMORY] {
         let name = need.resource;
-        let of_pod = budget.pod.as_ref();
-        if of_pod.is_some_and(|pod| {
-            Side::BOTH
-                .iter()
-                .any(|side| pod.side(*side).get(name).is_some())
-        }) {
-            continue; // what the pod has is for all of its containers
-        }
         if guaranteed {
             need.raise_to_class();
         } else if name == "cpu" && all_have_cpu_limits(budget) {
@@ -62,43 +56,55 @@ pub(super) fn resources(own: &Amounts, budget: &PodBudget<'_>, ranges: &[LimitRa
             need.limit = Some(need.usual_limit);
         }
         need.fit(ranges);
-        requests.insert(name.to_owned(), json!(need.request.to_string()));
-        if let Some(limit) = need.limit {
-            limits.insert(name.to_owned(), json!(limit.to_string()));
-        }
-    }
-    for (map, own) in [(&mut requests, &own.requests), (&mut limits, &own.limits)] {
-        for (name, value) in [("cpu", &own.cpu), ("memory", &own.memory)] {
-            if let Some(value) = value {
-                map.insert(name.to_owned(), value.clone());
+        // Nothing where that alone would change the pod's class, and where what the pod has is for all of its containers.
+        let by_itself = !best_effort && !is_of_pod(budget, name);
+        let (request, limit) = match (told(&own.requests, name), told(&own.limits, name)) {
+            (None, None) if by_itself => (Some(need.request), need.limit),
+            (Some(amount), None) | (None, Some(amount)) if guaranteed => {
+                (Some(amount), Some(amount))
             }
+            (Some(request), None) if by_itself => {
+                (Some(request), need.limit.map(|limit| limit.max(request)))
+            }
+            (None, Some(limit)) if by_itself => (Some(need.request.min(limit)), Some(limit)),
+            told => told,
+        };
+        for (map, amount) in [(&mut requests, request), (&mut limits, limit)] {
+            map.extend(amount.map(|amount| (name.to_owned(), json!(amount.to_string()))));
         }
     }
     json!({"limits": limits, "requests": requests})
 }
 
-/// Amounts of the settings that are none.
+/// Requests that are told and are more than the limits that are.
 pub(super) fn mistakes(config: &Config) -> Vec<Mistake> {
     let Amounts { requests, limits } = &config.own.resources;
-    let amounts = [
-        ("resources.requests.cpu", &requests.cpu),
-        ("resources.requests.memory", &requests.memory),
-        ("resources.limits.cpu", &limits.cpu),
-        ("resources.limits.memory", &limits.memory),
-    ];
-    let wrong = amounts.into_iter().filter_map(|(field, value)| {
-        let text = match value.as_ref()? {
-            Value::String(text) => text.clone(),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::Array(_)
-            | Value::Object(_) => value.as_ref()?.to_string(),
-        };
-        let error = Quantity::parse(&text).err()?;
-        Some(config.mistake(field, &format!("\"{text}\" is not a quantity: {error}")))
+    let wrong = ["cpu", "memory"].into_iter().filter_map(|name| {
+        let (request, limit) = (told(requests, name)?, told(limits, name)?);
+        (request > limit).then(|| {
+            let field = format!("resources.requests.{name}");
+            config.mistake(
+                &field,
+                &format!("{request} is more than the limit, {limit}"),
+            )
+        })
     });
     wrong.collect()
+}
+
+fn told(amount: &Amount, name: &str) -> Option<Quantity> {
+    match name {
+        "cpu" => amount.cpu,
+        _ => amount.memory,
+    }
+}
+
+fn is_of_pod(budget: &PodBudget<'_>, name: &str) -> bool {
+    let has = |pod: &Budget<'_>| {
+        let mut sides = Side::BOTH.iter();
+        sides.any(|side| pod.side(*side).get(name).is_some())
+    };
+    budget.pod.as_ref().is_some_and(has)
 }
 
 /// Requests and limits are set and equal, for every container or for the pod (`ComputePodQOS`).
@@ -117,6 +123,19 @@ fn is_guaranteed(budget: &PodBudget<'_>) -> bool {
     };
     let containers = &budget.containers;
     !containers.is_empty() && containers.iter().all(|(_, budget)| equal(budget))
+}
+
+/// Nobody in the pod asks for anything, nor the pod itself (`ComputePodQOS`).
+fn is_best_effort(budget: &PodBudget<'_>) -> bool {
+    let asks = |budget: &Budget<'_>| {
+        let sides = Side::BOTH.iter().map(|side| budget.side(*side));
+        sides
+            .flat_map(|amounts| [amounts.get("cpu"), amounts.get("memory")])
+            .flatten()
+            .any(|amount| amount.quantity.is_none_or(|quantity| !quantity.is_zero()))
+    };
+    let containers = budget.containers.iter().map(|(_, budget)| budget);
+    !containers.chain(&budget.pod).any(asks)
 }
 
 fn all_have_cpu_limits(budget: &PodBudget<'_>) -> bool {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     contract::Protocol,
-    policy::template::{Handler, Probe, Template},
+    policy::template::{Handler, Probe, Site, Template},
 };
 
 /// How a gate takes over the app's ports.
@@ -78,7 +78,10 @@ pub(super) fn gated<'a>(
         None => by_default(&declared, targets),
     };
     let mut mistakes = Vec::new();
-    let mut numbers = Numbers::beside(template);
+    let asked = chosen
+        .iter()
+        .filter_map(|(_, choice)| choice.as_ref()?.listen);
+    let mut numbers = Numbers::beside(template, asked);
     let mut gated: Vec<Gated<'a>> = Vec::new();
     for (index, (port, choice)) in chosen.into_iter().enumerate() {
         let takeover = match decide(config, port, targets) {
@@ -88,6 +91,18 @@ pub(super) fn gated<'a>(
                 continue;
             }
         };
+        if takeover == Takeover::Env
+            && let Some(other) = gated.iter().find(|other| other.is_told_by_env(port.site))
+        {
+            let text = format!(
+                "env: {} can tell {} one port only, and here are {} and {}; say in ports which one",
+                config.port_env(),
+                port.site,
+                other.declared.number,
+                port.number
+            );
+            mistakes.push(config.mistake("takeover", &text));
+        }
         let asked = choice.and_then(|choice| choice.listen);
         if asked.is_some() && takeover != Takeover::NamedPort {
             let text = format!(
@@ -272,6 +287,16 @@ fn protocol(port: Declared<'_>, targets: &[Target]) -> Protocol {
         Protocol::Http
     } else {
         Protocol::Tcp
+    }
+}
+
+// === impl Gated ===
+
+impl Gated<'_> {
+    /// The variable of this container tells it this port.
+    fn is_told_by_env(&self, site: Site<'_, '_>) -> bool {
+        let own = self.declared.site;
+        self.takeover == Takeover::Env && (own.list, own.index) == (site.list, site.index)
     }
 }
 

@@ -79,7 +79,6 @@ pub(super) fn complete(object: &Value, template: &Template<'_>, takeover: &str) 
     let mut draft = Draft::of(object);
     annotate(&mut draft, takeover);
     wait_for_the_drain(&mut draft, template);
-    // Behind what a mesh has put after it: the gate starts last and reaches the app the way that its clients do.
     let mut gates = template
         .containers()
         .filter(|site| site.name() == GATE_CONTAINER);
@@ -87,6 +86,9 @@ pub(super) fn complete(object: &Value, template: &Template<'_>, takeover: &str) 
         && list == "initContainers"
     {
         let at = format!("/spec/{list}/{index}");
+        // A webhook that was built before there were native sidecars drops it when it writes the pod back.
+        draft.set(&format!("{at}/restartPolicy"), json!("Always"));
+        // Behind what a mesh has put after it: the gate starts last and reaches the app the way that its clients do.
         let last = format!("/spec/{list}/{}", index + 1);
         if draft.get(&last).is_some()
             && let Some(gate) = draft.get(&at).cloned()
@@ -150,21 +152,29 @@ fn keep_to_the_app(draft: &mut Draft, site: Site<'_, '_>, ports: &[Gated<'_>]) {
     let Site { list, index, .. } = site;
     for asker in ASKERS {
         for handler in HANDLERS {
-            let at = format!("/spec/{list}/{index}/{asker}/{handler}/port");
+            let asked = format!("/spec/{list}/{index}/{asker}/{handler}");
+            let host = draft.get(&format!("{asked}/host")).and_then(Value::as_str);
+            let elsewhere = host.is_some_and(|host| !host.is_empty());
+            let at = format!("{asked}/port");
             let moved = match draft.get(&at) {
                 Some(Value::String(name)) => ports.iter().find(|port| {
                     let of = port.declared.site;
                     let here = (of.list, of.index) == (list, index);
                     here && port.takeover != Takeover::None && port.declared.name == Some(name)
                 }),
-                Some(Value::Number(number)) => ports.iter().find(|port| {
+                Some(Value::Number(number)) if !elsewhere => ports.iter().find(|port| {
                     let number = number.as_u64();
                     port.takeover == Takeover::Env && number == Some(port.declared.number.into())
                 }),
                 _ => None,
             };
             if let Some(port) = moved {
-                draft.set(&at, json!(port.app));
+                let number = if elsewhere {
+                    port.declared.number
+                } else {
+                    port.app
+                };
+                draft.set(&at, json!(number));
             }
         }
     }

@@ -6,7 +6,10 @@ use crate::{
     policy::{
         facts::{Answer, Query},
         finding::{Finding, Level, Offence},
-        gate::{Mistake, Plan, Prediction, guarded_opt_out, misspelt, predict, shut_out},
+        gate::{
+            Demand, Mistake, Plan, Prediction, guarded_opt_out, misplaced, misspelt, predict,
+            shut_out,
+        },
     },
 };
 
@@ -132,11 +135,32 @@ fn config(context: &mut Context<'_>) {
             report(context, RuleId::GateConfig, level, text, "/metadata/labels");
         }
     }
-    if let Prediction::Hindered(mistakes) = prediction(context) {
-        let annotation = GATE_CONFIG_ANNOTATION.replace('/', "~1");
-        let annotation = format!("/metadata/annotations/{annotation}");
-        for Mistake { text, .. } in mistakes {
-            report(context, RuleId::GateConfig, Level::Deny, text, &annotation);
+    for (path, text) in misplaced(context.workload) {
+        context.report(Finding {
+            rule: RuleId::GateConfig,
+            level: Level::Warn,
+            container: None,
+            path,
+            message: text,
+            fix: None,
+            offences: Vec::new(),
+        });
+    }
+    match prediction(context) {
+        Prediction::Nothing | Prediction::Gate(_) => {}
+        Prediction::Mistaken(mistakes) => {
+            let annotation = GATE_CONFIG_ANNOTATION.replace('/', "~1");
+            let annotation = format!("/metadata/annotations/{annotation}");
+            for Mistake { text, .. } in mistakes {
+                report(context, RuleId::GateConfig, Level::Deny, text, &annotation);
+            }
+        }
+        Prediction::Unfit { demand, why } => {
+            let level = match demand {
+                Demand::Enabled => Level::Deny,
+                Demand::Preferred => Level::Warn, // better without one than not at all
+            };
+            report(context, RuleId::GateConfig, level, why, "/metadata/labels");
         }
     }
 }

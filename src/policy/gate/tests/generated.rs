@@ -1,15 +1,11 @@
 //! Whatever pod comes: what injection writes, the gate accepts, and nothing else of the pod is touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
 
-use super::{
-    Injecting,
-    tests::{applied, document_of, facts, gate_of, injecting, parse},
-};
-use crate::contract::GATE_CONTAINER;
+use super::{resources::class_of, *};
+use crate::contract::{CheckKind, GATE_CONFIG_ANNOTATION, ValueFrom};
 
 fn port() -> impl Strategy<Value = Value> {
     let name = prop_oneof![
@@ -72,7 +68,11 @@ fn container(name: &'static str) -> impl Strategy<Value = Value> {
         Just(json!([{"name": "PORT", "value": "8080"}])),
         Just(json!([{"name": "URL", "value": "redis://$(A)"}, {"name": "PORT", "value": "80"}])),
     ];
-    let limits = prop_oneof![Just(json!({})), Just(json!({"cpu": "1", "memory": "1Gi"}))];
+    let limits = prop_oneof![
+        Just(json!({})),
+        Just(json!({"cpu": "1"})),
+        Just(json!({"cpu": "1", "memory": "1Gi"})),
+    ];
     (
         proptest::collection::vec(port(), 0..4),
         proptest::option::of(probe()),
@@ -84,23 +84,74 @@ fn container(name: &'static str) -> impl Strategy<Value = Value> {
             json!({
                 "name": name, "ports": ports, "readinessProbe": probe, "livenessProbe": probe,
                 "lifecycle": hook, "env": env, "resources": {"limits": limits}, "unknown/field~": [null],
+                "volumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}],
             })
         })
 }
 
-fn config() -> impl Strategy<Value = &'static str> {
-    prop_oneof![
-        Just(""),
-        Just("takeover: env"),
-        Just("takeover: named-port"),
-        Just("takeover: none"),
-        Just("sidecar: container\nreadiness: http\nresources: {limits: {cpu: 1}}"),
-        Just("ports: [8080]\nwarmup: {requests: [{path: '/a?b=$(C)$$'}]}"),
-        Just(
-            "checks: [{name: cache, redis: {urlFrom: {env: URL}}}, {name: up, http: {port: 8080}}]"
-        ),
-        Just("drain: {deadline: 3s}"),
-    ]
+/// A document of whatever sections.
+fn config() -> impl Strategy<Value = String> {
+    let sections = [
+        vec![
+            "",
+            "takeover: env",
+            "takeover: named-port",
+            "takeover: none",
+            "takeover: auto\nportEnv: URL",
+        ],
+        vec!["", "sidecar: container", "sidecar: native"],
+        vec!["", "readiness: http\nresources: {limits: {cpu: 1}}"],
+        vec![
+            "",
+            "ports: [8080]",
+            "ports: [{port: 8080, listen: 81, protocol: tcp}]",
+            "ports: [http, 9]",
+        ],
+        vec![
+            "",
+            "warmup: {requests: [{path: '/a?b=$(C)$$'}], target: {p95: 50ms}}",
+            "warmup: {requests: [{method: POST, path: /, safe: true, body: {file: /etc/ca/body}}]}",
+        ],
+        vec![
+            "",
+            "checks: []",
+            "checks: [{name: cache, redis: {urlFrom: {env: URL}}}, {name: up, http: {port: 8080}}]",
+            "checks: [{name: db, postgres: {urlFrom: {file: /etc/ca/url}, caFile: /etc/ca/$(A)}, scope: always}]",
+            "checks: [{name: own, https: {path: /$$}}, {name: a, env: {name: PORT}}, {name: dns, dns: {name: db}}]",
+        ],
+        vec![
+            "",
+            "drain: {deadline: 3s}",
+            "drain: {delay: 40s}",
+            "appReserve: 0s",
+        ],
+        vec![
+            "",
+            "hold: {mode: refuse}",
+            "hold: {mode: unlisten, maxWait: 1h}\nramp: {when: always}",
+        ],
+        vec![
+            "",
+            "notWarm: {then: closed}\nchecksFailed: {after: 1m, then: open}",
+        ],
+    ];
+    let sections: Vec<_> = sections.into_iter().map(proptest::sample::select).collect();
+    sections.prop_map(|sections| sections.join("\n"))
+}
+
+/// Services that send to the pods in one way or another, and the cluster's releases.
+fn surroundings() -> impl Strategy<Value = (Vec<Service>, bool)> {
+    let target = prop_oneof![
+        Just(PortRef::Number(8080)),
+        Just(PortRef::Number(80)),
+        Just(PortRef::Name("http".into())),
+        Just(PortRef::Name("grpc".into())),
+    ];
+    let service = (target, any::<bool>()).prop_map(|(target, publish_not_ready)| Service {
+        publish_not_ready,
+        ..service("any", target)
+    });
+    (proptest::collection::vec(service, 0..3), any::<bool>())
 }
 
 fn pods() -> impl Strategy<Value = Value> {
@@ -117,7 +168,7 @@ fn pods() -> impl Strategy<Value = Value> {
             let mut pod = json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {
-                    "labels": {"portcullis.dev/gate": "enabled"},
+                    "labels": {"app": "checkout", "portcullis.dev/gate": "enabled"},
                     "annotations": {"portcullis.dev/gate-config": config, "a/b~c": "~1"},
                 },
                 "spec": {
@@ -130,6 +181,12 @@ fn pods() -> impl Strategy<Value = Value> {
             }
             pod
         })
+}
+
+fn config_of(pod: &Value) -> &str {
+    pod["metadata"]["annotations"][GATE_CONFIG_ANNOTATION]
+        .as_str()
+        .unwrap()
 }
 
 /// The pod without what injection may change in it.
@@ -203,12 +260,82 @@ fn distinct(values: &[String]) -> usize {
     values.iter().collect::<BTreeSet<_>>().len()
 }
 
+/// `value` as the kubelet hands it to a process: `expansion.Expand`, where `$(NAME)` of a name that is not set stays.
+fn expanded(value: &str, set: &BTreeMap<String, String>) -> String {
+    let mut out = String::new();
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        rest = after;
+        if let Some(after) = after.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some((name, after)) = after
+            .strip_prefix('(')
+            .and_then(|after| after.split_once(')'))
+        {
+            match set.get(name) {
+                Some(value) => out.push_str(value),
+                None => out.extend(["$(", name, ")"]),
+            }
+            rest = after;
+        } else {
+            out.push('$');
+        }
+    }
+    out + rest
+}
+
+/// What the gate's process finds in its environment.
+fn environment(gate: &Value) -> BTreeMap<String, String> {
+    let mut set = BTreeMap::new();
+    for entry in gate["env"].as_array().unwrap() {
+        let value = match &entry["value"] {
+            Value::String(value) => expanded(value, &set),
+            _ => "10.0.0.1".to_owned(), // from a field, a Secret or a ConfigMap
+        };
+        set.insert(entry["name"].as_str().unwrap().to_owned(), value);
+    }
+    set
+}
+
+/// The gate, with this environment and these mounts, has all that its settings name.
+fn has_what_it_names(settings: &contract::Settings, env: &BTreeMap<String, String>, gate: &Value) {
+    let mounts = gate["volumeMounts"].as_array().unwrap();
+    let mounts: Vec<_> = mounts
+        .iter()
+        .map(|mount| mount["mountPath"].as_str().unwrap())
+        .collect();
+    let mut named = vec![("env", POD_IPS_ENV)];
+    for check in settings.checks() {
+        match &check.kind {
+            CheckKind::Env(check) => named.push(("env", &check.name)),
+            CheckKind::Redis(check) | CheckKind::Postgres(check) => {
+                named.push(match &check.url_from {
+                    ValueFrom::Env(name) => ("env", name),
+                    ValueFrom::File(path) => ("file", path),
+                });
+                named.extend(check.ca_file.as_deref().map(|file| ("file", file)));
+            }
+            _ => {}
+        }
+    }
+    for (kind, name) in named {
+        let there = match kind {
+            "env" => env.contains_key(name),
+            _ => mounts.iter().any(|mount| name.starts_with(mount)),
+        };
+        assert!(there, "{kind} {name}: {gate}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn what_is_written_is_accepted_whole_and_once(pod in pods()) {
-        let facts = facts();
+    fn what_is_written_is_accepted_whole_and_once(pod in pods(), (services, native) in surroundings()) {
+        let release = if native { "v1.34.4" } else { "v1.31.0" };
+        let facts = with_services(facts(), services).with(Query::Versions, versions(release, None));
         let injection = match injecting(&pod, &facts) {
             Injecting::Done(injection) => injection,
             Injecting::Refuse(findings) => {
@@ -221,11 +348,16 @@ proptest! {
         };
         let after = applied(&pod, &injection.operations);
 
-        let settings = document_of(&after);
-        let again = crate::contract::Settings::decode(&settings.encode()).unwrap();
-        prop_assert_eq!(&again, &settings);
+        // The gate reads it from its environment, by the decoder that its own `run` uses.
+        let env = environment(gate_of(&after));
+        let settings = contract::Settings::decode(&env[GATE_CONFIG_ENV]).unwrap();
+        prop_assert_eq!(&contract::Settings::decode(&settings.encode()).unwrap(), &settings);
+        has_what_it_names(&settings, &env, gate_of(&after));
         prop_assert!(matches!(injecting(&after, &facts), Injecting::Nothing), "a second time");
         prop_assert_eq!(untouched(&pod), untouched(&after));
+        if !config_of(&pod).contains("resources:") {
+            prop_assert_eq!(class_of(&pod), class_of(&after));
+        }
 
         // No two of a pod's ports come to share what they did not share before.
         for field in ["name", "containerPort"] {

@@ -188,15 +188,16 @@ fn sources(folder: &str) -> Vec<Source> {
     let mut open = vec![src.join(folder)];
     let mut found = Vec::new();
     while let Some(path) = open.pop() {
+        if is_test_module(&path) {
+            continue;
+        }
         if path.is_dir() {
             open.extend(
                 fs::read_dir(&path)
                     .expect("a folder")
                     .map(|entry| entry.expect("an entry").path()),
             );
-        } else if path.extension().is_some_and(|extension| extension == "rs")
-            && !is_test_module(&path)
-        {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(Source::read(&src, path));
         }
     }

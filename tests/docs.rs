@@ -2,7 +2,9 @@
 //!
 //! A generated part stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`, each on a line of its own.
 
-use std::{env, fmt::Write as _, fs, path::Path};
+use std::{env, fmt::Write as _, fs, path::Path, process::Command};
+
+use serde_json::Value;
 
 use portcullis::{contract::Settings, gate, policy::rules::RULES, settings, webhook, yaml};
 
@@ -107,4 +109,25 @@ fn continuous_integration_runs_tasks_of_the_makefile_and_nothing_else() {
         }
     }
     assert_eq!(tasks, ["test", "docs", "image"]);
+}
+
+#[test]
+fn the_manifest_that_the_readme_shows_gets_a_gate_without_a_warning() {
+    let readme = fs::read_to_string(README).expect("README.md");
+    let section = readme.split("## Injecting the gate\n").nth(1).unwrap();
+    let manifest = section.split("```yaml\n").nth(1).unwrap();
+    let manifest = manifest.split("```").next().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("checkout.yaml");
+    fs::write(&file, manifest).expect("the folder is ours");
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["check", "--output", "json"])
+        .arg(&file)
+        .output()
+        .expect("portcullis starts");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = report["findings"].as_array().expect("findings");
+    let rules: Vec<_> = findings.iter().map(|finding| &finding["rule"]).collect();
+    // The Secret is not among the files, and a CPU limit is left out on purpose.
+    assert_eq!(rules, ["cpu-limit", "secret-reference"], "{report:#}");
 }

@@ -5,7 +5,7 @@ use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use portcullis::cli::{check, doctor, explain, settings};
+use portcullis::cli::{check, doctor, explain, settings, why};
 use portcullis::telemetry::{self, LogArgs};
 use portcullis::webhook;
 
@@ -35,6 +35,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Print the settings' JSON schema, or try out a settings file.
     Settings(settings::SettingsArgs),
+    /// Say why pods are not ready, by what their gates say.
+    Why(why::WhyArgs),
 }
 
 fn main() -> ExitCode {
@@ -100,6 +102,10 @@ fn run(args: Args) -> ExitCode {
                 },
             )
         }
+        Command::Why(args) => end(
+            why::run(&args, stdout()).map(why::Outcome::exit_code),
+            why::Error::exit_code,
+        ),
     }
 }
 

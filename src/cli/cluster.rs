@@ -1,11 +1,22 @@
-//! The cluster of a kubeconfig, found as kubectl finds it.
+//! The cluster of a kubeconfig, found as kubectl finds it, and how it is asked.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+use http::{Request, StatusCode, header::CONTENT_TYPE};
+use http_body_util::BodyExt as _;
 use kube::{
-    Config,
+    Client, Config,
+    client::Body,
     config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::timeout;
+
+/// An API server, asked for a person who waits.
+pub(super) struct Api {
+    client: Client,
+}
 
 /// There is no cluster to ask.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +41,12 @@ pub enum ClusterError {
     Runtime(#[from] std::io::Error),
 }
 
+/// Longer than an API server takes for anything but a watch; who waits for a sick one should hear of it.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Objects on a page of a list.
+const PAGE: u32 = 250;
+
 /// How to reach the cluster: of the kubeconfig that is named, else of kubectl's, else of the pod that this runs in.
 pub(super) async fn config(kubeconfig: Option<PathBuf>) -> Result<Config, ClusterError> {
     let Some(file) = kubeconfig else {
@@ -45,4 +62,105 @@ pub(super) async fn config(kubeconfig: Option<PathBuf>) -> Result<Config, Cluste
         source: Box::new(source),
         file: file.clone(),
     })
+}
+
+/// The same for a person who waits, and can ask again.
+pub(super) fn impatient(mut config: Config) -> Config {
+    config.read_timeout = Some(TIMEOUT);
+    config.default_retry = false;
+    config
+}
+
+// === impl Api ===
+
+impl Api {
+    pub(super) fn connect(config: Config) -> Result<Self, ClusterError> {
+        let client = Client::try_from(config);
+        let client = client.map_err(|error| ClusterError::Client(Box::new(error)))?;
+        Ok(Self { client })
+    }
+
+    /// An object, if it is there; `Err` with the reason if that can't be said.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, String> {
+        let (status, body, _) = self.send(Request::get(path), None).await?;
+        match status {
+            StatusCode::OK => read(&body).map(Some),
+            StatusCode::NOT_FOUND => Ok(None),
+            refused => Err(said(refused, &body)),
+        }
+    }
+
+    /// Every object of a list, page by page.
+    pub(super) async fn each(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&Value),
+    ) -> Result<(), String> {
+        let with = if path.contains('?') { '&' } else { '?' };
+        let mut next = format!("{path}{with}limit={PAGE}");
+        loop {
+            let page: Value = self.get(&next).await?.ok_or("there is no such list")?;
+            let items = page.get("items").and_then(Value::as_array);
+            items.into_iter().flatten().for_each(&mut take);
+            let token = page.pointer("/metadata/continue").and_then(Value::as_str);
+            match token.filter(|token| !token.is_empty()) {
+                Some(token) => next = format!("{path}{with}limit={PAGE}&continue={token}"),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Status, body and warnings of an answer.
+    pub(super) async fn send(
+        &self,
+        request: http::request::Builder,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Vec<u8>, Vec<String>), String> {
+        let request = request.header(CONTENT_TYPE, "application/json");
+        let body = body.map_or_else(Body::empty, |body| {
+            Body::from(body.to_string().into_bytes())
+        });
+        let request = (request.body(body)).map_err(|error| error.to_string())?;
+        let exchange = async {
+            let response = self.client.send(request).await;
+            let response = response.map_err(|error| innermost(&error))?;
+            let warnings = response.headers().get_all(http::header::WARNING);
+            let warnings = warnings
+                .iter()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+                .collect();
+            let status = response.status();
+            let body = response.into_body().collect().await;
+            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            Ok((status, body.to_vec(), warnings))
+        };
+        timeout(TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer in {} s", TIMEOUT.as_secs())))
+    }
+}
+
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| format!("an answer that can't be read: {error}"))
+}
+
+pub(super) fn message(body: &[u8]) -> Option<String> {
+    let status: Value = serde_json::from_slice(body).ok()?;
+    Some(status.get("message")?.as_str()?.to_owned())
+}
+
+pub(super) fn said(status: StatusCode, body: &[u8]) -> String {
+    match message(body) {
+        Some(message) => format!("the API server answered {status}: {message}"),
+        None => format!("the API server answered {status}"),
+    }
+}
+
+/// What went wrong at the bottom: "Connection refused", not "client error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }

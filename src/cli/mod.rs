@@ -1,5 +1,5 @@
 //! The command line beside the server: the same rules on files, a rule explained, the settings' schema, a look at an
-//! installation.
+//! installation, and at pods that are not ready.
 
 /// What a terminal is shown, and what a pipe.
 mod terminal;
@@ -21,6 +21,9 @@ pub mod explain;
 
 /// `portcullis settings`.
 pub mod settings;
+
+/// `portcullis why`.
+pub mod why;
 
 pub use cluster::ClusterError;
 pub use terminal::Color;

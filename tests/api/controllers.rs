@@ -10,7 +10,7 @@ use super::{
 use crate::support::wait::eventually;
 
 /// The pods of one workload, when there are `count` of them.
-fn pods(namespace: &Namespace, app: &str, count: usize) -> Vec<Value> {
+pub fn pods(namespace: &Namespace, app: &str, count: usize) -> Vec<Value> {
     eventually(&format!("{count} pods of {app}"), || {
         let list = namespace
             .admin

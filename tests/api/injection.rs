@@ -24,7 +24,7 @@ fn gate(pod: &Value) -> Option<&Value> {
 }
 
 /// `object` with this label on its pods.
-fn asking(mut object: Value, demand: &str) -> Value {
+pub fn asking(mut object: Value, demand: &str) -> Value {
     let metadata = if object["kind"] == "Pod" {
         &mut object["metadata"]
     } else {

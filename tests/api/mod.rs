@@ -30,7 +30,11 @@ mod patching;
 
 mod injection;
 
+mod autoscaling;
+
 mod doctor;
+
+mod why;
 
 mod settings;
 

@@ -83,7 +83,7 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
         "/api/v1/namespaces/{}/secrets/{CA_SECRET}",
         patient.namespace
     );
-    match patient.get::<Authority>(&path).await {
+    match patient.api.get::<Authority>(&path).await {
         Ok(Some(authority)) => lines.push(compare(&bundle, authority, &logs)),
         // Certificates come from files, then; that they fit is seen where we are reached.
         Ok(None) => {}

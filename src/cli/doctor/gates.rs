@@ -191,7 +191,7 @@ fn counted(pods: &[String]) -> String {
 async fn settings(patient: &Patient) -> Result<(Settings, Option<String>), String> {
     let namespace = &patient.namespace;
     let path = format!("/api/v1/namespaces/{namespace}/configmaps/{SETTINGS}");
-    let map = patient.get::<ConfigMap>(&path).await?;
+    let map = patient.api.get::<ConfigMap>(&path).await?;
     let text = map.and_then(|map| map.data?.remove(SETTINGS_FILE));
     let mut settings = match text {
         Some(text) => settings::parse(text.into_bytes(), Path::new(SETTINGS_FILE))
@@ -216,6 +216,7 @@ impl Census {
         let mut census = Self::default();
         let asks = |labels: &Labels| labels.contains_key(GATE_LABEL);
         patient
+            .api
             .each("/api/v1/pods", |pod| {
                 let metadata = pod.get("metadata");
                 let text = |field| metadata.and_then(|metadata| metadata.get(field)?.as_str());

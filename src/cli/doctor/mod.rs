@@ -7,7 +7,6 @@
 use std::{
     io::{self, BufWriter, Write},
     path::PathBuf,
-    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
@@ -54,9 +53,6 @@ mod traffic;
 
 use patient::Patient;
 use report::{Line, Report};
-
-/// Longer than an API server takes for anything but a watch; who waits for a sick one should hear of it.
-const API_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Options of `portcullis doctor`.
 #[derive(Args, Clone, Debug)]
@@ -158,9 +154,7 @@ async fn examine(
     out: impl Write,
     errors: &mut dyn Write,
 ) -> Result<Outcome, Error> {
-    let mut config = cluster::config(args.kubeconfig.clone()).await?;
-    config.read_timeout = Some(API_TIMEOUT);
-    config.default_retry = false; // a person waits, and can ask again
+    let config = cluster::impatient(cluster::config(args.kubeconfig.clone()).await?);
     let server = config.cluster_url.to_string();
     let patient = Patient::new(config, &args.namespace, &args.dry_run_in)?;
     patient.release().await.map_err(Error::Unreachable)?;

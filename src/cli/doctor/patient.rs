@@ -2,18 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use http::{Request, StatusCode, header::CONTENT_TYPE};
-use http_body_util::BodyExt as _;
-use kube::{Client, Config, client::Body};
-use serde::de::DeserializeOwned;
+use http::{Request, StatusCode};
+use kube::Config;
 use serde_json::{Value, value::RawValue};
-use tokio::{
-    sync::OnceCell,
-    time::{Instant, timeout},
-};
+use tokio::{sync::OnceCell, time::Instant};
 
-use super::{API_TIMEOUT, ClusterError, gates::Census};
+use super::{ClusterError, gates::Census};
 use crate::{
+    cli::cluster::{Api, message, read, said},
     facts::{Live, Meters, Step},
     policy::facts::{Answer, Known, Query, Release},
     webhook::metrics::Configuration,
@@ -22,12 +18,9 @@ use crate::{
 /// For all questions that one pod raises.
 const FACTS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Objects on a page of a list.
-const PAGE: u32 = 250;
-
 /// A cluster and what is known of it so far.
 pub(super) struct Patient {
-    client: Client,
+    pub(super) api: Api,
     live: Live,
     /// Where Portcullis is installed.
     pub(super) namespace: String,
@@ -59,7 +52,7 @@ impl Patient {
     ) -> Result<Self, ClusterError> {
         let unusable = |error| ClusterError::Client(Box::new(error));
         Ok(Self {
-            client: Client::try_from(config.clone()).map_err(unusable)?,
+            api: Api::connect(config.clone())?,
             live: Live::connect(config, Meters::unwatched()).map_err(unusable)?,
             namespace: namespace.to_owned(),
             dry_run_in: dry_run_in.to_owned(),
@@ -70,7 +63,7 @@ impl Patient {
 
     /// The release of the API server, which anybody may ask.
     pub(super) async fn release(&self) -> Result<Release, String> {
-        let version: Value = self.get("/version").await?.unwrap_or_default();
+        let version: Value = self.api.get("/version").await?.unwrap_or_default();
         let text = version.get("gitVersion").and_then(Value::as_str);
         let text = text.unwrap_or_default();
         text.parse()
@@ -87,32 +80,35 @@ impl Patient {
             Configuration::Mutating => "mutatingwebhookconfigurations",
         };
         let name = crate::facts::access::CONFIGURATION;
-        self.get(&format!(
-            "/apis/admissionregistration.k8s.io/v1/{kind}/{name}"
-        ))
-        .await
+        self.api
+            .get(&format!(
+                "/apis/admissionregistration.k8s.io/v1/{kind}/{name}"
+            ))
+            .await
     }
 
     /// The Deployment of `manifests/base`, if it is there.
     pub(super) async fn deployment(&self) -> Result<Option<Value>, String> {
         let namespace = &self.namespace;
-        self.get(&format!(
-            "/apis/apps/v1/namespaces/{namespace}/deployments/portcullis"
-        ))
-        .await
+        self.api
+            .get(&format!(
+                "/apis/apps/v1/namespaces/{namespace}/deployments/portcullis"
+            ))
+            .await
     }
 
     /// All namespaces and their labels.
     pub(super) async fn namespaces(&self) -> Result<&BTreeMap<String, Labels>, String> {
         let look = async || {
             let mut found = BTreeMap::new();
-            self.each("/api/v1/namespaces", |namespace| {
-                let metadata = namespace.get("metadata");
-                let name = metadata.and_then(|metadata| metadata.get("name"));
-                let name = name.and_then(Value::as_str).unwrap_or_default();
-                found.insert(name.to_owned(), labels(metadata));
-            })
-            .await?;
+            self.api
+                .each("/api/v1/namespaces", |namespace| {
+                    let metadata = namespace.get("metadata");
+                    let name = metadata.and_then(|metadata| metadata.get("name"));
+                    let name = name.and_then(Value::as_str).unwrap_or_default();
+                    found.insert(name.to_owned(), labels(metadata));
+                })
+                .await?;
             Ok(found)
         };
         let found = self.namespaces.get_or_init(look).await;
@@ -141,38 +137,9 @@ impl Patient {
         facts.settle(step).await
     }
 
-    /// An object, if it is there; `Err` with the reason if that can't be said.
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, String> {
-        let (status, body, _) = self.send(Request::get(path), None).await?;
-        match status {
-            StatusCode::OK => read(&body).map(Some),
-            StatusCode::NOT_FOUND => Ok(None),
-            refused => Err(said(refused, &body)),
-        }
-    }
-
-    /// Every object of a list, page by page.
-    pub(super) async fn each(
-        &self,
-        path: &str,
-        mut take: impl FnMut(&Value),
-    ) -> Result<(), String> {
-        let mut next = format!("{path}?limit={PAGE}");
-        loop {
-            let page: Value = self.get(&next).await?.ok_or("there is no such list")?;
-            let items = page.get("items").and_then(Value::as_array);
-            items.into_iter().flatten().for_each(&mut take);
-            let token = page.pointer("/metadata/continue").and_then(Value::as_str);
-            match token.filter(|token| !token.is_empty()) {
-                Some(token) => next = format!("{path}?limit={PAGE}&continue={token}"),
-                None => return Ok(()),
-            }
-        }
-    }
-
     /// Asks the API server to review something: the answer is the same object with a status.
     pub(super) async fn review(&self, path: &str, object: &Value) -> Result<Value, String> {
-        let (status, body, _) = self.send(Request::post(path), Some(object)).await?;
+        let (status, body, _) = self.api.send(Request::post(path), Some(object)).await?;
         if status.is_success() {
             read(&body)
         } else {
@@ -183,40 +150,12 @@ impl Patient {
     /// Has the API server go through the creation of an object, and store nothing.
     pub(super) async fn dry_run(&self, path: &str, object: &Value) -> Result<DryRun, String> {
         let path = format!("{path}?dryRun=All&fieldManager=portcullis-doctor");
-        let (status, body, warnings) = self.send(Request::post(path), Some(object)).await?;
+        let (status, body, warnings) = self.api.send(Request::post(path), Some(object)).await?;
         Ok(DryRun {
             status,
             message: message(&body).unwrap_or_default(),
             warnings,
         })
-    }
-
-    async fn send(
-        &self,
-        request: http::request::Builder,
-        body: Option<&Value>,
-    ) -> Result<(StatusCode, Vec<u8>, Vec<String>), String> {
-        let request = request.header(CONTENT_TYPE, "application/json");
-        let body = body.map_or_else(Body::empty, |body| {
-            Body::from(body.to_string().into_bytes())
-        });
-        let request = (request.body(body)).map_err(|error| error.to_string())?;
-        let exchange = async {
-            let response = self.client.send(request).await;
-            let response = response.map_err(|error| innermost(&error))?;
-            let warnings = response.headers().get_all(http::header::WARNING);
-            let warnings = warnings
-                .iter()
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-                .collect();
-            let status = response.status();
-            let body = response.into_body().collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
-            Ok((status, body.to_vec(), warnings))
-        };
-        timeout(API_TIMEOUT, exchange)
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer in {} s", API_TIMEOUT.as_secs())))
     }
 }
 
@@ -230,29 +169,4 @@ pub(super) fn labels(metadata: Option<&Value>) -> Labels {
 /// The bytes of an object that was read before.
 pub(super) fn raw(object: &Value) -> Option<Box<RawValue>> {
     serde_json::value::to_raw_value(object).ok()
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| format!("an answer that can't be read: {error}"))
-}
-
-fn message(body: &[u8]) -> Option<String> {
-    let status: Value = serde_json::from_slice(body).ok()?;
-    Some(status.get("message")?.as_str()?.to_owned())
-}
-
-fn said(status: StatusCode, body: &[u8]) -> String {
-    match message(body) {
-        Some(message) => format!("the API server answered {status}: {message}"),
-        None => format!("the API server answered {status}"),
-    }
-}
-
-/// What went wrong at the bottom: "Connection refused", not "client error".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }

@@ -314,7 +314,7 @@ fn time<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
 }
 
 #[cfg(test)]
-pub(super) mod samples;
+pub(crate) mod samples;
 
 #[cfg(test)]
 mod tests {

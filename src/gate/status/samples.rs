@@ -8,7 +8,7 @@ use super::*;
 const START: u64 = 1_795_255_200;
 
 /// The database is not there yet; one check's words hold what would harm a page or a terminal.
-pub(in crate::gate) fn closed() -> Status {
+pub(crate) fn closed() -> Status {
     let why = "check db: postgres shop-db:5432: connection refused";
     Status {
         checks: vec![
@@ -50,7 +50,7 @@ pub(in crate::gate) fn closed() -> Status {
 }
 
 /// The checks pass and the latency falls.
-pub(in crate::gate) fn warming() -> Status {
+pub(crate) fn warming() -> Status {
     Status {
         checks: vec![check("db", "postgres", "passing", None)],
         warmup: Some(warmup("running", 9)),
@@ -76,7 +76,7 @@ pub(in crate::gate) fn warming() -> Status {
 }
 
 /// Warm, and open for days.
-pub(in crate::gate) fn open() -> Status {
+pub(crate) fn open() -> Status {
     Status {
         checks: vec![
             check("db", "postgres", "passing", None),
@@ -106,7 +106,7 @@ pub(in crate::gate) fn open() -> Status {
 }
 
 /// The pod is being deleted, in the middle of a ramp.
-pub(in crate::gate) fn draining() -> Status {
+pub(crate) fn draining() -> Status {
     Status {
         ready: true,
         checks: vec![check(

@@ -20,7 +20,19 @@ mod rollback;
 
 mod rolling_update;
 
+mod local_traffic;
+
+mod web_socket;
+
+mod wedged;
+
+mod running_but_not_ready;
+
 mod wrong_port;
+
+mod works_in_staging;
+
+mod oom_killed;
 
 mod node_drain;
 

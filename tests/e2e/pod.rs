@@ -100,6 +100,26 @@ impl Pod {
         status["restartCount"].as_u64().expect("a number")
     }
 
+    /// Why a container ended before it was started again.
+    pub fn ended_by(&self, container: &str) -> &Value {
+        let status = self.container(container).expect("the container");
+        &status["lastState"]["terminated"]["reason"]
+    }
+
+    /// With what a container has ended; null while it runs.
+    pub fn exit_code(&self, container: &str) -> &Value {
+        let status = self.container(container).expect("the container");
+        &status["state"]["terminated"]["exitCode"]
+    }
+
+    /// The memory limit of an app container.
+    pub fn memory_limit(&self, container: &str) -> &Value {
+        let containers = self.json["spec"]["containers"].as_array();
+        let mut containers = containers.expect("a list").iter();
+        let found = containers.find(|found| found["name"] == container);
+        &found.expect("the container")["resources"]["limits"]["memory"]
+    }
+
     /// Kills a container's process.
     pub fn kill(&self, container: &str) {
         let status = self.container(container).expect("the container");

@@ -9,10 +9,13 @@ use std::{env, fs, sync::LazyLock, thread, time::Duration};
 use serde::Deserialize;
 
 use super::{
-    pod::GATE,
+    pod::{GATE, Pod},
     report::{Moment, Summary},
 };
-use crate::support::{kubectl::Kubectl, wait::eventually};
+use crate::support::{
+    kubectl::{Answer, Kubectl},
+    wait::eventually,
+};
 
 /// Where one story plays. Its namespace goes with it; of a story that fails, it is described first.
 pub struct Stage {
@@ -133,6 +136,13 @@ impl Stage {
         self.kubectl.apply(&read(file)).refusal()
     }
 
+    /// Posts to the app of a pod, past its gate.
+    pub fn post(&self, pod: &Pod, path: &str) -> Answer {
+        let (namespace, pod) = (&self.namespace, pod.name());
+        let url = format!("/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/{path}");
+        self.kubectl.feed(&format!("create --raw {url} -f -"), "")
+    }
+
     fn apply_text(&self, text: &str) -> String {
         let answer = self.kubectl.apply(text);
         let said = answer.stderr.clone();
@@ -153,6 +163,16 @@ impl Stage {
     /// Starts the client of a file; it has its first answers when this returns.
     pub fn client(&self, file: &str) -> Client<'_> {
         self.apply(file);
+        self.running_client()
+    }
+
+    /// The same, with an address in the place of a word.
+    pub fn client_to(&self, file: &str, word: &str, address: &str) -> Client<'_> {
+        self.apply_changed(file, word, address);
+        self.running_client()
+    }
+
+    fn running_client(&self) -> Client<'_> {
         eventually("the client's first second", || {
             let log = self.kubectl.call("logs client").success_output()?;
             let told = log.lines().count() >= 2;

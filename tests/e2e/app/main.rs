@@ -13,8 +13,12 @@ mod report;
 mod server;
 
 use std::{
+    env, fs,
     io::stderr,
     net::Ipv6Addr,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -44,6 +48,16 @@ enum Command {
     Load(Orders),
     /// Tells the first process of this container to stop.
     Stop,
+    /// Puts this program where other containers find it.
+    Copy { to: PathBuf },
+    /// Becomes another program, later.
+    After {
+        #[arg(value_parser = humantime::parse_duration)]
+        delay: Duration,
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[tokio::main]
@@ -53,6 +67,19 @@ async fn main() -> anyhow::Result<()> {
         Command::Serve { port, character } => serve(port, character).await,
         Command::Load(orders) => load(orders).await,
         Command::Stop => Ok(kill_process(Pid::INIT, Signal::TERM)?),
+        Command::Copy { to } => {
+            fs::copy(env::current_exe()?, to)?;
+            Ok(())
+        }
+        Command::After {
+            delay,
+            program,
+            arguments,
+        } => {
+            sleep(delay).await;
+            // Only returns when it can't.
+            Err(process::Command::new(program).args(arguments).exec().into())
+        }
     }
 }
 

@@ -45,8 +45,8 @@ demo-gate: packages ## Show what the traffic gate does: a bad start without it a
 .PHONY: lint
 lint: packages ## Look for faults of form: rustfmt, clippy, gofmt, go vet, shellcheck
 	@failed=0; \
-	cargo fmt --check || failed=1; \
-	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings || failed=1; \
+	cargo fmt --all --check || failed=1; \
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings || failed=1; \
 	unformatted=$$(gofmt -l tests/cluster); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; failed=1; }; \
 	go vet -C tests/cluster . ./node/... || failed=1; \
 	shellcheck --severity=warning $(SCRIPTS) || failed=1; \
@@ -54,7 +54,7 @@ lint: packages ## Look for faults of form: rustfmt, clippy, gofmt, go vet, shell
 
 .PHONY: fmt
 fmt: ## Format all sources
-	cargo fmt
+	cargo fmt --all
 	gofmt -w tests/cluster
 
 .PHONY: bench
@@ -133,12 +133,12 @@ image: packages ## Build the images IMAGE and GATE_IMAGE from scratch with DOCKE
 push: ## Push IMAGE and GATE_IMAGE to their registry; `make deploy` then names them by digest
 	@images/push.sh $(GATE_IMAGE) $(IMAGE)
 
-# What the end-to-end tests run beside them.
+# What the end-to-end tests run beside them. All programs, so that the dependencies of `image` are built as they were there.
 .PHONY: test-images
 test-images: packages
-	$(STATIC) --profile $(PROFILE) --example e2e-app
+	$(STATIC) --profile $(PROFILE) --workspace --bins
 	@mkdir -p target/images/e2e-app
-	@cp $(BUILT)/examples/e2e-app target/images/e2e-app/
+	@cp $(BUILT)/e2e-app target/images/e2e-app/
 	@tests/e2e/images/postgres.sh target/images/postgres
 	@images/build.sh tests/e2e/images/app.Dockerfile portcullis-e2e-app portcullis-e2e-app:0.1.0 target/images/e2e-app target/images/portcullis-e2e-app.tar
 	@images/build.sh tests/e2e/images/postgres.Dockerfile portcullis-e2e-postgres portcullis-e2e-postgres:0.1.0 target/images/postgres target/images/portcullis-e2e-postgres.tar

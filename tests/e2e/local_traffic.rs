@@ -16,7 +16,7 @@ fn one_replica_behind_local_traffic_is_deleted_under_load_and_nothing_is_lost_wi
 }
 
 fn delete_under_load(stage: &Stage) -> Summary {
-    stage.rolled_out("web");
+    stage.settled("web");
     let pod = stage.pods("web").remove(0);
     let node = format!("get pod {} -o jsonpath={{.status.hostIP}}", pod.name());
     let node = stage.kubectl.call(&node).ok();

@@ -26,7 +26,7 @@ fn a_rolling_update_under_load_loses_nothing_with_the_gate_and_some_without() {
 }
 
 fn roll_out_under_load(stage: &Stage) -> Summary {
-    stage.rolled_out("web");
+    stage.settled("web");
     let client = stage.client("rolling-update/client.yaml");
     for _ in 0..ROLLOUTS {
         stage.kubectl.call("rollout restart deployment/web").ok();

@@ -136,6 +136,11 @@ impl Stage {
         self.kubectl.apply(&read(file)).refusal()
     }
 
+    /// The same, whatever comes of it.
+    pub fn try_apply(&self, file: &str) -> Answer {
+        self.kubectl.apply(&read(file))
+    }
+
     /// Posts to the app of a pod, past its gate.
     pub fn post(&self, pod: &Pod, path: &str) -> Answer {
         let (namespace, pod) = (&self.namespace, pod.name());
@@ -158,6 +163,18 @@ impl Stage {
     pub fn rolled_out(&self, deployment: &str) {
         let wait = format!("rollout status deployment/{deployment} --timeout=180s");
         self.kubectl.call(&wait).ok();
+    }
+
+    /// The same, and until those of older revisions are gone: they may lose what a story is not about.
+    pub fn settled(&self, deployment: &str) {
+        self.rolled_out(deployment);
+        let stopping = format!(
+            "get pods --selector=app={deployment} -o jsonpath={{.items[*].metadata.deletionTimestamp}}"
+        );
+        eventually("the old pods to be gone", || {
+            let stopping = self.kubectl.call(&stopping).success_output()?;
+            stopping.is_empty().then_some(()).ok_or(stopping)
+        });
     }
 
     /// Starts the client of a file; it has its first answers when this returns.
@@ -211,13 +228,19 @@ impl Client<'_> {
     }
 
     /// Lets it stop, and wait for its last answer.
+    #[expect(clippy::print_stdout, reason = "shown where the story fails")]
     pub fn finish(self) -> Summary {
         self.kubectl.call("exec client -- /e2e-app stop").ok();
         self.kubectl
             .call("wait --for=jsonpath={.status.phase}=Succeeded pod/client --timeout=60s")
             .ok();
-        let log = self.kubectl.call("logs client --tail=1").ok();
-        let report: Report = serde_json::from_str(&log).expect("the client ends with its summary");
+        let log = self.kubectl.call("logs client").ok();
+        let moments = log.lines().map(serde_json::from_str::<Moment>);
+        for moment in moments.flatten().filter(|moment| moment.failed > 0) {
+            println!("{moment:?}");
+        }
+        let report = log.lines().last().expect("the client speaks");
+        let report: Report = serde_json::from_str(report).expect("it ends with its summary");
         self.kubectl.call("delete pod client").ok();
         report.summary
     }

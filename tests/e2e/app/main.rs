@@ -26,12 +26,12 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser;
 use load::{Orders, Seen};
-use portcullis::server::terminated;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use server::Character;
 use tokio::{
     net::lookup_host,
+    signal::unix::{SignalKind, signal},
     time::{Instant, interval_at, sleep},
 };
 
@@ -85,15 +85,15 @@ async fn main() -> anyhow::Result<()> {
 
 /// Ends with status 0 so long after SIGTERM, whatever is under way.
 async fn serve(port: u16, character: Character) -> anyhow::Result<()> {
-    let terminated = terminated()?;
+    let mut terminated = signal(SignalKind::terminate())?;
     let end_after = character.end_after;
     let serving = async {
         let address = (Ipv6Addr::UNSPECIFIED, port).into();
         server::serve(address, character).await.context("the port")
     };
     let end = async {
-        let signal = terminated.await;
-        tracing::info!(signal, ?end_after, "ending");
+        terminated.recv().await;
+        tracing::info!(?end_after, "ending");
         sleep(end_after).await;
     };
     tokio::select! {
@@ -104,14 +104,14 @@ async fn serve(port: u16, character: Character) -> anyhow::Result<()> {
 }
 
 async fn load(orders: Orders) -> anyhow::Result<()> {
-    let terminated = terminated()?;
+    let mut terminated = signal(SignalKind::terminate())?;
     let address = lookup_host(&orders.target)
         .await?
         .next()
         .context("the target has no address")?;
     let seen = Arc::new(Mutex::new(Seen::default()));
     let stop = async {
-        terminated.await;
+        terminated.recv().await;
     };
     let second = Duration::from_secs(1);
     let mut ticks = interval_at(Instant::now() + second, second);

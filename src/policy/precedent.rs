@@ -109,7 +109,7 @@ pub(crate) fn is_it(object: &RawValue, revision: &Revision<'_>, template: &str) 
         Revision::ControllerRevision { owner, .. } => ("ControllerRevision", Some(owner)),
         Revision::CronJob { .. } => ("CronJob", None),
     };
-    let owned = owner.is_none_or(|uid| {
+    let controlled = owner.is_none_or(|uid| {
         let owners = object.at("/metadata/ownerReferences");
         let owners: List<OwnerReference<'_>> = owners.and_then(Source::read).unwrap_or_default();
         owners
@@ -118,7 +118,7 @@ pub(crate) fn is_it(object: &RawValue, revision: &Revision<'_>, template: &str) 
     });
     let kind = KINDS.iter().find(|row| row.kind == kind);
     let held = kind.and_then(|kind| object.at(&kind.template));
-    owned && held.and_then(essence).is_some_and(|held| held == template)
+    controlled && held.and_then(essence).is_some_and(|held| held == template)
 }
 
 /// What pods are made from: `spec`, and the labels and annotations of this domain, in one order, and without `null`.
@@ -396,18 +396,18 @@ mod tests {
             selector: selector.clone(),
         };
         let revision = Revision::ControllerRevision { owner, selector };
-        let owned = |uid: &str, controller: bool| {
+        let controlled_by = |uid: &str, controller: bool| {
             json!({"ownerReferences": [
                 {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "another"},
                 {"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout", "uid": uid, "controller": controller},
             ]})
         };
-        let at_spec = |template: &Value| json!({"metadata": owned("its-uid", true), "spec": {"template": template}});
+        let at_spec = |template: &Value| json!({"metadata": controlled_by("its-uid", true), "spec": {"template": template}});
         let is_set = |object: &Value| is_it(&raw(object), &set, &wanted);
         assert!(is_set(&at_spec(&template)));
         for (uid, controller) in [("its-uid", false), ("another-uid", true)] {
             let mut other = at_spec(&template);
-            other["metadata"] = owned(uid, controller);
+            other["metadata"] = controlled_by(uid, controller);
             assert!(!is_set(&other), "{uid} {controller}");
         }
         assert!(
@@ -426,8 +426,7 @@ mod tests {
         // A ControllerRevision keeps its template elsewhere, as a patch.
         let mut patch = template.clone();
         patch["$patch"] = json!("replace");
-        let kept =
-            json!({"metadata": owned("its-uid", true), "data": {"spec": {"template": patch}}});
+        let kept = json!({"metadata": controlled_by("its-uid", true), "data": {"spec": {"template": patch}}});
         assert!(is_it(&raw(&kept), &revision, &wanted));
         assert!(!is_it(&raw(&at_spec(&template)), &revision, &wanted));
     }

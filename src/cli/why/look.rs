@@ -38,7 +38,8 @@ pub(super) struct Event {
     message: Option<String>,
     count: Option<u64>,
     last_timestamp: Option<String>,
-    event_time: Option<String>,
+    #[serde(rename = "eventTime")]
+    observed: Option<String>,
 }
 
 /// A gate that answers does so in milliseconds. A pod that is on a node that has gone would take half a minute.
@@ -197,10 +198,7 @@ impl Seen {
 
 impl Event {
     fn time(&self) -> &str {
-        let time = self
-            .last_timestamp
-            .as_deref()
-            .or(self.event_time.as_deref());
+        let time = self.last_timestamp.as_deref().or(self.observed.as_deref());
         time.unwrap_or_default()
     }
 }

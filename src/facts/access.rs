@@ -2,7 +2,7 @@
 //! is missing and none is left over.
 
 use crate::policy::{
-    facts::{Query, Revision},
+    facts::{Producer, Query, Revision},
     workload::WorkloadKind,
 };
 
@@ -48,6 +48,16 @@ pub const LOOKUPS: &[Access] = &[
     Access::all("get", "apps", "replicasets"),
     Access::all("get", "batch", "jobs"),
     Access::all("get", "batch", "cronjobs"),
+    // Asked only before a refusal: does somebody make the Secret that is missing?
+    Access::all("list", "external-secrets.io", "externalsecrets"),
+    Access::all("list", "external-secrets.io", "clusterexternalsecrets"),
+    Access::all("list", "bitnami.com", "sealedsecrets"),
+    Access::all("list", "cert-manager.io", "certificates"),
+    Access::all(
+        "list",
+        "secrets-store.csi.x-k8s.io",
+        "secretproviderclasses",
+    ),
     // Asked only before a refusal: is this a rollback?
     Access::all("list", "apps", "replicasets"),
     Access::all("list", "apps", "controllerrevisions"),
@@ -114,7 +124,7 @@ impl Access {
 /// no object can have that name, so that there is nothing to ask: a pod template may name anything, `../` included, and
 /// must not choose our path.
 pub(super) fn path(query: &Query<'_>) -> Option<String> {
-    let (group, version, namespace, resource, name) = match query {
+    let (group, version, namespace, resource, name): (_, &str, _, _, _) = match query {
         Query::Namespace { name } => {
             return can_be_named(name).then(|| format!("/api/v1/namespaces/{name}"));
         }
@@ -131,6 +141,23 @@ pub(super) fn path(query: &Query<'_>) -> Option<String> {
         }
         // The API server tells its own version at /version, to whoever asks.
         Query::Versions => return Some("/api/v1/nodes".to_owned()),
+        // To whoever asks, likewise (ClusterRole `system:discovery`).
+        Query::Groups => return Some("/apis".to_owned()),
+        Query::Declared {
+            namespace,
+            producer,
+            version,
+            secret,
+        } => {
+            let (group, resource) = producer.resource();
+            if !can_be_named(secret) || !can_be_named(version) {
+                return None;
+            }
+            if *producer == Producer::ClusterExternalSecret {
+                return Some(format!("/apis/{group}/{version}/{resource}"));
+            }
+            (group, version, namespace, resource, None)
+        }
         Query::Template {
             namespace,
             revision,
@@ -229,7 +256,7 @@ mod tests {
         };
         match (*verb, *resource) {
             (_, "namespaces") => format!("{api}/namespaces/shop"),
-            (_, "nodes") => format!("{api}/nodes"),
+            (_, "nodes" | "clusterexternalsecrets") => format!("{api}/{resource}"),
             ("list", _) => format!("{api}/namespaces/shop/{resource}"),
             (_, "secrets" | "configmaps" | "serviceaccounts") => {
                 format!("{api}/namespaces/shop/{resource}/checkout")
@@ -272,12 +299,19 @@ mod tests {
                 selector: "".into(),
             }),
         ];
+        let declared = Producer::ALL.map(|producer| Query::Declared {
+            namespace: "shop".into(),
+            producer,
+            version: "v1".into(),
+            secret: "checkout".into(),
+        });
         let twins = KINDS
             .iter()
             .filter(|kind| kind.update) // the others share no name
             .map(twin);
         let mut asked: Vec<_> = core
             .into_iter()
+            .chain(declared)
             .chain(twins)
             .map(|query| path(&query).unwrap())
             .collect();

@@ -111,7 +111,13 @@ fn question_bytes(query: &Query<'_>) -> usize {
         Query::LimitRanges { namespace }
         | Query::Services { namespace }
         | Query::NetworkPolicies { namespace } => namespace.len(),
-        Query::Versions => 0,
+        Query::Versions | Query::Groups => 0,
+        Query::Declared {
+            namespace,
+            producer: _,
+            version,
+            secret,
+        } => namespace.len() + version.len() + secret.len(),
         Query::Template {
             namespace,
             template,
@@ -130,7 +136,7 @@ fn question_bytes(query: &Query<'_>) -> usize {
 fn answer_bytes(answer: &Answer) -> usize {
     match answer {
         Answer::Missing | Answer::Unknown(_) | Answer::Exists => 0,
-        Answer::Keys(keys) | Answer::ServiceAccount(keys) => names(keys),
+        Answer::Keys(keys) | Answer::ServiceAccount(keys) | Answer::Groups(keys) => names(keys),
         Answer::Namespace(Namespace {
             labels,
             annotations,

@@ -72,6 +72,12 @@ pub(super) fn namespace(json: &str) -> serde_json::Result<Namespace> {
     })
 }
 
+/// All labels of an object.
+pub(super) fn labels(json: &str) -> serde_json::Result<BTreeMap<Box<str>, Box<str>>> {
+    let object: Object<'_> = serde_json::from_str(json)?;
+    Ok(owned(&object.metadata.labels))
+}
+
 /// The names of a ServiceAccount's pull secrets.
 pub(super) fn service_account(json: &str) -> serde_json::Result<Vec<Box<str>>> {
     let object: Object<'_> = serde_json::from_str(json)?;

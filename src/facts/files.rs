@@ -7,7 +7,11 @@ use std::{
 
 use serde_json::{Value, value::RawValue};
 
-use super::{decode, network};
+use super::{
+    decode,
+    keys::{TOKEN_KEYS, TOKEN_TYPE},
+    network,
+};
 use crate::policy::{
     facts::{Answer, Known, LimitRange, Namespace, NetworkPolicy, Query, Service, Unknown},
     workload::WorkloadKind,
@@ -205,17 +209,22 @@ impl Known for Files {
                 let policies = self.network_policies.get(&**namespace);
                 Answer::NetworkPolicies(policies.cloned().unwrap_or_default())
             }
-            Query::Versions | Query::Template { .. } => Answer::Unknown(Unknown::NotAsked),
+            Query::Versions | Query::Groups | Query::Declared { .. } | Query::Template { .. } => {
+                Answer::Unknown(Unknown::NotAsked)
+            }
         }))
     }
 }
 
 /// The names of the keys of a Secret or ConfigMap.
 fn keys(object: &Value) -> BTreeSet<Box<str>> {
+    let is_token = object.get("type").is_some_and(|kind| kind == TOKEN_TYPE);
+    let made = TOKEN_KEYS.into_iter().filter(|_| is_token).map(Box::from);
     ["data", "binaryData", "stringData"]
         .iter()
         .filter_map(|section| object.get(section)?.as_object())
         .flat_map(|section| section.keys().map(|key| key.as_str().into()))
+        .chain(made)
         .collect()
 }
 
@@ -287,6 +296,14 @@ mod tests {
             name: "db".into(),
         };
         assert_eq!(answer(&files, &map), Answer::Keys(vec!["logo".into()]));
+    }
+
+    #[test]
+    fn a_token_secret_will_hold_a_token() {
+        let token = object("Secret", &json!({"type": TOKEN_TYPE}));
+        let files = index(true, &[("shop", token)]);
+        let keys = TOKEN_KEYS.map(Box::from).to_vec();
+        assert_eq!(answer(&files, &secret("shop")), Answer::Keys(keys));
     }
 
     #[test]

@@ -7,6 +7,13 @@
 /// server that does keeps the promise too.
 const SECTIONS: [&[u8]; 3] = [b"data", b"binaryData", b"stringData"];
 
+/// The type of Secrets that are filled a moment after they are made, by the token controller, with [`TOKEN_KEYS`]
+/// (kubernetes `pkg/controller/serviceaccount/tokens_controller.go`).
+pub(super) const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
+
+/// What a Secret of [`TOKEN_TYPE`] holds, or is about to hold.
+pub(super) const TOKEN_KEYS: [&str; 3] = ["ca.crt", "namespace", "token"];
+
 /// All key names together. An object holds at most 1 MiB (`MaxSecretSize`), and at most 1.5 MiB fit into etcd.
 const MAX_KEY_BYTES: usize = 2 * 1024 * 1024;
 
@@ -28,6 +35,8 @@ pub(super) struct Keys {
     name: Vec<u8>,
     found: Vec<Box<str>>,
     found_bytes: usize,
+    /// `type`, as far as it is like [`TOKEN_TYPE`].
+    kind: Vec<u8>,
 }
 
 /// Which part of a string the next byte is.
@@ -37,6 +46,8 @@ enum Part {
     Name,
     /// The byte after a backslash in a name.
     NameEscape,
+    /// `type` of a Secret.
+    Type,
     /// Anything else: passed over.
     Other,
     /// The byte after a backslash in anything else.
@@ -68,6 +79,9 @@ impl Keys {
             return Err(NotAnObject(()));
         }
         let mut keys = self.found;
+        if self.kind == TOKEN_TYPE.as_bytes() {
+            keys.extend(TOKEN_KEYS.map(Box::from));
+        }
         keys.sort_unstable();
         keys.dedup();
         Ok(keys)
@@ -79,7 +93,19 @@ impl Keys {
                 self.end_name()?;
                 None
             }
-            (Part::Other, b'"') => None,
+            (Part::Other | Part::Type, b'"') => None,
+            (Part::Type, _) if TOKEN_TYPE.as_bytes().get(self.kind.len()) == Some(&byte) => {
+                self.kind.push(byte);
+                Some(Part::Type)
+            }
+            (Part::Type, _) => {
+                self.kind.clear();
+                Some(if byte == b'\\' {
+                    Part::OtherEscape
+                } else {
+                    Part::Other
+                })
+            }
             (Part::Other, b'\\') => Some(Part::OtherEscape),
             (Part::Other | Part::OtherEscape, _) => Some(Part::Other),
             (Part::Name | Part::NameEscape, _) => {
@@ -101,6 +127,10 @@ impl Keys {
             b'"' if self.wants_name() => {
                 self.name.clear();
                 self.string = Some(Part::Name);
+            }
+            b'"' if self.depth == 1 && self.name == b"type" => {
+                self.kind.clear();
+                self.string = Some(Part::Type);
             }
             b'"' => self.string = Some(Part::Other),
             b':' => self.before_name = false,
@@ -175,6 +205,31 @@ mod tests {
         });
         let found = keys(secret.to_string().as_bytes(), 7).unwrap();
         assert_eq!(found, ["ca.crt", "extra", "logo.png", "url"].map(Box::from));
+    }
+
+    #[test]
+    fn a_token_secret_counts_as_filled_from_the_start() {
+        for (secret, token) in [
+            (json!({"type": TOKEN_TYPE}), true),
+            (json!({"data": {"token": "x"}, "type": TOKEN_TYPE}), true),
+            (
+                json!({"type": "kubernetes.io/service-account-tokens"}),
+                false,
+            ),
+            (json!({"type": "kubernetes.io/service-account"}), false),
+            (
+                json!({"type": "x\\\"kubernetes.io/service-account-token"}),
+                false,
+            ),
+            (json!({"metadata": {"type": TOKEN_TYPE}}), false),
+            (json!({"data": {"type": TOKEN_TYPE}}), false),
+        ] {
+            for cut in [1, 5, 1000] {
+                let found = keys(secret.to_string().as_bytes(), cut).unwrap();
+                let is_token = found == TOKEN_KEYS.map(Box::from);
+                assert_eq!(is_token, token, "{secret}: {found:?}");
+            }
+        }
     }
 
     #[test]

@@ -49,8 +49,9 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_QUESTIONS: usize = 1024;
 
 /// Rounds of questions, after which what is not known is unknown. An answer leads to further questions at most twice (a
-/// namespace to its twin, and on to the workload there), and all is asked again where a refusal is confirmed.
-const ROUNDS: usize = 8;
+/// namespace to its twin, and on to the workload there; a missing Secret to the groups of those who make some, and on to
+/// them), for the stored object once more, then for its revisions; and all is asked again where a refusal is confirmed.
+const ROUNDS: usize = 14;
 
 /// One step of a pure function that asks before it answers.
 #[derive(Debug)]
@@ -243,9 +244,9 @@ impl Known for Facts {
     }
 }
 
-/// No refusal rests on the answer, which is dear to get: it need not be confirmed.
+/// The answer changes when somebody installs something, and is dear to get: it need not be confirmed.
 fn refuses_nothing(query: &Query<'_>) -> bool {
-    matches!(query, Query::Versions)
+    matches!(query, Query::Versions | Query::Groups)
 }
 
 impl fmt::Debug for Facts {
@@ -336,6 +337,7 @@ impl Core {
             | Answer::Twin(_)
             | Answer::Services(_)
             | Answer::NetworkPolicies(_)
+            | Answer::Groups(_)
             | Answer::Versions(_) => {
                 self.cache
                     .insert(query.clone(), Arc::clone(&answer), Instant::now());

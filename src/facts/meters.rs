@@ -27,6 +27,10 @@ pub enum Fact {
     NetworkPolicies,
     /// The releases of the API server and of the nodes.
     Versions,
+    /// The API groups of those who make Secrets.
+    Groups,
+    /// Those who make a Secret.
+    Producer,
     /// A template among the revisions of a workload.
     Template,
 }
@@ -59,7 +63,7 @@ pub struct Meters {
 
 impl Fact {
     /// Everything that may be asked about.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Namespace,
         Self::Secret,
         Self::ConfigMap,
@@ -69,6 +73,8 @@ impl Fact {
         Self::Services,
         Self::NetworkPolicies,
         Self::Versions,
+        Self::Groups,
+        Self::Producer,
         Self::Template,
     ];
 
@@ -84,6 +90,8 @@ impl Fact {
             Self::Services => "services",
             Self::NetworkPolicies => "networkpolicies",
             Self::Versions => "versions",
+            Self::Groups => "groups",
+            Self::Producer => "producer",
             Self::Template => "template",
         }
     }
@@ -99,6 +107,8 @@ impl Fact {
             Query::Services { .. } => Self::Services,
             Query::NetworkPolicies { .. } => Self::NetworkPolicies,
             Query::Versions => Self::Versions,
+            Query::Groups => Self::Groups,
+            Query::Declared { .. } => Self::Producer,
             Query::Template { .. } => Self::Template,
         }
     }
@@ -142,6 +152,7 @@ impl Outcome {
             | Answer::Services(_)
             | Answer::NetworkPolicies(_)
             | Answer::Versions(_)
+            | Answer::Groups(_)
             | Answer::Exists => Self::Found,
         }
     }

@@ -18,6 +18,9 @@ mod decode;
 /// What its Services and NetworkPolicies say.
 mod network;
 
+/// Which Secrets they declare.
+mod producers;
+
 /// Lists, page by page.
 mod page;
 

@@ -74,7 +74,7 @@ struct RawIngressPort<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-struct RawSelector<'a> {
+pub(super) struct RawSelector<'a> {
     match_labels: Map<'a, Scalar<'a>>,
     match_expressions: List<RawExpression<'a>>,
 }
@@ -139,7 +139,8 @@ fn ingress_port(raw: &RawIngressPort<'_>) -> IngressPort {
     }
 }
 
-fn selector(raw: &RawSelector<'_>) -> Selector {
+/// What a selector of labels says.
+pub(super) fn selector(raw: &RawSelector<'_>) -> Selector {
     let expression = |raw: &RawExpression<'_>| Expression {
         key: raw.key.as_str().into(),
         operator: raw.operator.as_str().into(),

@@ -1,6 +1,6 @@
 //! One question to the API server: the request, and what its answer means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::{Request, StatusCode, header::ACCEPT};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -12,9 +12,10 @@ use super::{
     keys::Keys,
     network,
     page::{AS_TABLE, FEW, MAX_PAGES, NodePage, PAGE, Page},
+    producers::{self, Wanted},
 };
 use crate::policy::{
-    facts::{Answer, Query, Revision, Unknown, Versions},
+    facts::{Answer, Producer, Query, Revision, Unknown, Versions},
     precedent,
     template::Text,
 };
@@ -106,6 +107,19 @@ async fn found(client: &Client, query: &Query<'_>, path: &str) -> Result<Answer,
             Ok(Answer::NetworkPolicies(policies))
         }
         Query::Versions => versions(client, path).await.map(Answer::Versions),
+        Query::Groups => {
+            let groups = object(client, path).await?;
+            Ok(Answer::Groups(read(producers::served(&groups))?))
+        }
+        Query::Declared {
+            namespace,
+            producer,
+            secret,
+            ..
+        } => {
+            let place = (&**namespace, &**secret);
+            declared(client, path, *producer, place).await
+        }
         Query::Template {
             revision, template, ..
         } => precedent(client, path, revision, template).await,
@@ -181,10 +195,35 @@ async fn precedent(
     };
     let exists = match revision {
         Revision::ReplicaSet { selector, .. } | Revision::ControllerRevision { selector, .. } => {
-            any(client, &selected(path, selector), is_it).await?
+            any(client, &selected(path, selector), FEW, is_it).await?
         }
         Revision::CronJob { .. } => read(is_it(&object(client, path).await?))?,
     };
+    exists.then_some(Answer::Exists).ok_or(Answer::Missing)
+}
+
+/// Looks for an object that declares a Secret, by its namespace and name.
+async fn declared(
+    client: &Client,
+    path: &str,
+    producer: Producer,
+    (namespace, secret): (&str, &str),
+) -> Result<Answer, Answer> {
+    let mut labels = BTreeMap::new();
+    if producer == Producer::ClusterExternalSecret {
+        let query = Query::Namespace {
+            name: namespace.into(),
+        };
+        let path = access::path(&query).ok_or(Answer::Missing)?;
+        labels = read(decode::labels(&object(client, &path).await?))?;
+    }
+    let wanted = Wanted {
+        namespace,
+        labels: &labels,
+        secret,
+    };
+    let is_it = |object: &str| producers::declares(producer, object, &wanted);
+    let exists = any(client, path, PAGE, is_it).await?;
     exists.then_some(Answer::Exists).ok_or(Answer::Missing)
 }
 
@@ -192,9 +231,10 @@ async fn precedent(
 async fn any(
     client: &Client,
     path: &str,
+    limit: u32,
     is_it: impl Fn(&str) -> serde_json::Result<bool>,
 ) -> Result<bool, Answer> {
-    let mut next = first_page(path, FEW);
+    let mut next = first_page(path, limit);
     for _ in 0..MAX_PAGES {
         let json = object(client, &next).await?;
         let page = read(Page::read(&json))?;
@@ -204,11 +244,11 @@ async fn any(
             }
         }
         match page.next() {
-            Some(token) => next = next_page(path, FEW, token)?,
+            Some(token) => next = next_page(path, limit, token)?,
             None => return Ok(false),
         }
     }
-    Err(too_many(FEW))
+    Err(too_many(limit))
 }
 
 /// A list of those that match a selector of plain labels; an empty one matches all.

@@ -4,9 +4,10 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use super::{
     budget::PodBudget,
-    facts::{Answer, Known, LimitRange, Namespace, Query, Unknown},
+    facts::{Answer, Known, LimitRange, Namespace, Producer, Query, Unknown},
     finding::{Finding, Fix, Level},
     gate::Ground,
+    leniency::Leniency,
     patch::readiness_port,
     rules::RuleId,
     settings::Settings,
@@ -19,6 +20,9 @@ pub(super) struct Inquiry<'a> {
     known: &'a dyn Known,
     questions: BTreeSet<Query<'static>>,
 }
+
+/// What the rules have found, and what of it was lowered and why.
+pub(super) type Findings = (Vec<Finding>, Vec<(RuleId, Leniency)>);
 
 /// What is known of the workload's namespace.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ pub struct Context<'a> {
     surroundings: &'a Surroundings,
     inquiry: Inquiry<'a>,
     findings: Vec<Finding>,
+    spared: Vec<(RuleId, Leniency)>,
 }
 
 // === impl Inquiry ===
@@ -139,12 +144,54 @@ impl<'a> Context<'a> {
             surroundings,
             inquiry,
             findings: Vec::new(),
+            spared: Vec::new(),
         }
     }
 
-    /// Findings, if all that was asked is known; otherwise the questions.
-    pub(super) fn into_findings(self) -> Result<Vec<Finding>, Vec<Query<'static>>> {
-        self.inquiry.settle().map(|()| self.findings)
+    /// Findings, and what was lowered among them, if all that was asked is known; otherwise the questions.
+    pub(super) fn into_findings(self) -> Result<Findings, Vec<Query<'static>>> {
+        let Self {
+            inquiry,
+            findings,
+            spared,
+            ..
+        } = self;
+        inquiry.settle().map(|()| (findings, spared))
+    }
+
+    /// The kind of an object whose controller makes that Secret here, which `rule` would refuse to miss.
+    pub(super) fn producer(&mut self, rule: RuleId, secret: &str) -> Option<Producer> {
+        if self.level(rule) < Level::Deny {
+            return None; // nothing would be refused
+        }
+        let groups = self.ask(Query::Groups)?;
+        let Answer::Groups(groups) = &*groups else {
+            return None;
+        };
+        let namespace = self.workload.namespace;
+        Producer::ALL.into_iter().find(|&producer| {
+            let (group, _) = producer.resource();
+            let mut served = groups.iter().filter_map(|served| served.rsplit_once('/'));
+            let Some((_, version)) = served.find(|(name, _)| *name == group) else {
+                return false;
+            };
+            let answer = self.ask(Query::Declared {
+                namespace: Cow::Borrowed(namespace),
+                producer,
+                version: Cow::Borrowed(version),
+                secret: Cow::Borrowed(secret),
+            });
+            matches!(answer.as_deref(), Some(Answer::Exists))
+        })
+    }
+
+    /// Adds a finding as a warning, which without what speaks for it would have the level of its rule.
+    pub(super) fn spare(&mut self, why: Leniency, mut finding: Finding) {
+        if finding.level.min(self.level(finding.rule)) == Level::Deny {
+            self.spared.push((finding.rule, why));
+        }
+        finding.level = finding.level.min(Level::Warn);
+        self.report(finding);
     }
 
     /// The answer to `query`. `None` when it is not known yet: the question is noted, the rule leaves this point and goes

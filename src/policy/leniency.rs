@@ -12,6 +12,8 @@ pub enum Leniency {
     WarnOnlyUser,
     /// The object had the same violation before this update.
     Ratchet,
+    /// Somebody is about to make the Secret that is missing.
+    Producer,
     /// The update goes back to a template that the workload's own controller keeps.
     Rollback,
     /// The Job is made by hand from a CronJob that has the same template.
@@ -32,9 +34,10 @@ pub(crate) struct Case {
 
 impl Leniency {
     /// Every reason.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::WarnOnlyUser,
         Self::Ratchet,
+        Self::Producer,
         Self::Rollback,
         Self::FromCronJob,
     ];
@@ -44,6 +47,7 @@ impl Leniency {
         match self {
             Self::WarnOnlyUser => "warn-only-user",
             Self::Ratchet => "ratchet",
+            Self::Producer => "producer",
             Self::Rollback => "rollback",
             Self::FromCronJob => "from-cron-job",
         }
@@ -56,7 +60,8 @@ impl Leniency {
             _ => (format!("{count} problems"), "warn"),
         };
         match self {
-            Self::WarnOnlyUser => None,
+            // Its message says it.
+            Self::WarnOnlyUser | Self::Producer => None,
             Self::Ratchet => Some(format!(
                 "{problems} that it had before this update only {warn}; new ones are refused"
             )),
@@ -80,6 +85,12 @@ impl Case {
             lowered: Vec::new(),
             notes: note.into_iter().collect(),
         }
+    }
+
+    /// The same, with what the rules themselves have lowered.
+    pub(super) fn spared(mut self, spared: Vec<(RuleId, Leniency)>) -> Self {
+        self.lowered.extend(spared);
+        self
     }
 
     /// Something is about to be refused.

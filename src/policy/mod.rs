@@ -67,6 +67,7 @@ use facts::{Answer, Known, Query};
 use finding::{Finding, Level};
 use leniency::{Case, Leniency};
 use ratchet::Ratchet;
+use rules::RuleId;
 use serde_json::value::RawValue;
 use settings::Settings;
 use verdict::Verdict;
@@ -89,6 +90,8 @@ pub struct Request<'a> {
 /// What the rules find, before anything is let in.
 struct Found {
     findings: Vec<Finding>,
+    /// What a rule has lowered itself.
+    spared: Vec<(RuleId, Leniency)>,
     /// A warning about the judgement itself.
     note: Option<String>,
 }
@@ -122,7 +125,11 @@ fn weigh(
     known: &dyn Known,
     settings: &Settings,
 ) -> Result<Case, Vec<Query<'static>>> {
-    let Found { mut findings, note } = find(workload, known, settings)?;
+    let Found {
+        mut findings,
+        spared,
+        note,
+    } = find(workload, known, settings)?;
     if request.dry_run {
         // What is missing may be part of the same set, of which nothing is applied yet.
         let references = findings
@@ -130,7 +137,7 @@ fn weigh(
             .filter(|finding| finding.rule.is_reference());
         references.for_each(|finding| finding.level = finding.level.min(Level::Warn));
     }
-    let mut case = Case::new(findings, note);
+    let mut case = Case::new(findings, note).spared(spared);
     if (request.user).is_some_and(|user| settings.only_warns(user, request.groups)) {
         case.lower(Leniency::WarnOnlyUser, |_| true);
     }
@@ -196,13 +203,17 @@ fn find(
     for rule in rules::RULES {
         rule.check(&mut context);
     }
-    let findings = context.into_findings()?;
+    let (findings, spared) = context.into_findings()?;
     let note = surroundings.unreadable().filter(|_| !findings.is_empty());
     let note = note.map(|unknown| {
         let namespace = workload.namespace;
         format!("nothing is refused, since the labels of namespace \"{namespace}\" are unknown: {unknown}")
     });
-    Ok(Found { findings, note })
+    Ok(Found {
+        findings,
+        spared,
+        note,
+    })
 }
 
 #[cfg(test)]

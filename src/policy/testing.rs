@@ -208,7 +208,9 @@ impl Known for Facts {
             | Query::ConfigMap { .. }
             | Query::ServiceAccount { .. }
             | Query::Twin { .. }
+            | Query::Declared { .. }
             | Query::Template { .. } => Answer::Missing,
+            Query::Groups => Answer::Groups(Vec::new()),
         };
         Some(Known::get(&self.answers, query).unwrap_or_else(|| Arc::new(empty)))
     }

@@ -14,6 +14,10 @@ mod fields;
 
 mod references;
 
+mod producers;
+
+mod labels;
+
 mod terminal;
 
 mod reach;

@@ -158,15 +158,14 @@ pub fn developer_extras() -> Vec<Value> {
     });
     vec![
         role,
-        definition("argoproj.io", "v1alpha1", "Rollout"),
-        definition("example.com", "v1", "Widget"),
+        definition("argoproj.io", "v1alpha1", ("Rollout", "rollouts")),
+        definition("example.com", "v1", ("Widget", "widgets")),
     ]
 }
 
-/// A CustomResourceDefinition of a kind that may hold anything.
-fn definition(group: &str, version: &str, kind: &str) -> Value {
+/// A CustomResourceDefinition of a kind, with its plural, that may hold anything.
+pub fn definition(group: &str, version: &str, (kind, plural): (&str, &str)) -> Value {
     let singular = kind.to_lowercase();
-    let plural = format!("{singular}s");
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",

@@ -8,7 +8,10 @@ use clap::Parser;
 use k8s_openapi::{
     Metadata, Resource,
     api::{
-        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+        admissionregistration::v1::{
+            MutatingWebhookConfiguration, ValidatingAdmissionPolicy,
+            ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+        },
         apps::v1::Deployment,
         core::v1::{ConfigMap, Namespace, PodSpec, Probe, Service, ServiceAccount},
         flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration},
@@ -133,6 +136,8 @@ fn each_file_of_the_base_is_listed_and_reads_as_its_kind() {
         "flow-schema": FlowSchema,
         "mutating-webhook": MutatingWebhookConfiguration,
         "namespace": Namespace,
+        "namespace-labels": ValidatingAdmissionPolicy,
+        "namespace-labels-binding": ValidatingAdmissionPolicyBinding,
         "network-policy": NetworkPolicy,
         "pod-disruption-budget": PodDisruptionBudget,
         "priority-level": PriorityLevelConfiguration,

@@ -131,7 +131,9 @@ impl Known for World {
             Query::LimitRanges { .. } => Answer::LimitRanges(Vec::new()),
             Query::Services { .. } => Answer::Services(Vec::new()),
             Query::NetworkPolicies { .. } => Answer::NetworkPolicies(Vec::new()),
-            Query::Versions | Query::Template { .. } => Answer::Unknown(Unknown::NotAsked),
+            Query::Versions | Query::Groups | Query::Declared { .. } | Query::Template { .. } => {
+                Answer::Unknown(Unknown::NotAsked)
+            }
             Query::Secret { .. }
             | Query::ConfigMap { .. }
             | Query::ServiceAccount { .. }

@@ -2,6 +2,8 @@
 
 mod network;
 
+mod producer;
+
 mod release;
 
 mod revision;
@@ -16,6 +18,7 @@ use std::{
 
 pub use self::{
     network::{Expression, IngressPort, NetworkPolicy, PortRef, Selector, Service, ServicePort},
+    producer::Producer,
     release::{NotARelease, Release, Versions},
     revision::Revision,
 };
@@ -91,6 +94,19 @@ pub enum Query<'a> {
     },
     /// The releases of the API server and of the nodes.
     Versions,
+    /// Which groups of [`Producer`]s are served?
+    Groups,
+    /// Does an object of that kind declare this Secret?
+    Declared {
+        /// Where the Secret would stand.
+        namespace: Cow<'a, str>,
+        /// The kind.
+        producer: Producer,
+        /// The version of its API.
+        version: Cow<'a, str>,
+        /// The Secret's name.
+        secret: Cow<'a, str>,
+    },
     /// Is there a revision with exactly this template?
     Template {
         /// The namespace.
@@ -109,7 +125,9 @@ pub enum Answer {
     Missing,
     /// It could not be found out. A warning, never a denial.
     Unknown(Unknown),
-    /// To [`Query::Template`]: there is one. Never remembered.
+    /// To [`Query::Groups`], with the version of each: `cert-manager.io/v1`.
+    Groups(Vec<Box<str>>),
+    /// To [`Query::Declared`] and [`Query::Template`]: there is one. Never remembered.
     Exists,
     /// To [`Query::Namespace`].
     Namespace(Namespace),
@@ -233,6 +251,18 @@ impl Query<'_> {
                 namespace: own(namespace),
             },
             Query::Versions => Query::Versions,
+            Query::Groups => Query::Groups,
+            Query::Declared {
+                namespace,
+                producer,
+                version,
+                secret,
+            } => Query::Declared {
+                namespace: own(namespace),
+                producer,
+                version: own(version),
+                secret: own(secret),
+            },
             Query::Template {
                 namespace,
                 revision,

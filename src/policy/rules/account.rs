@@ -6,6 +6,7 @@ use super::{Context, Rule, RuleId, yaml};
 use crate::policy::{
     facts::{Answer, Query},
     finding::{Finding, Fix, Level, Offence},
+    leniency::Leniency,
     template::PodSpec,
 };
 
@@ -107,11 +108,19 @@ fn pull_secret(context: &mut Context<'_>, name: &str, whose: &str, path: impl Fn
     let Some(answer) = context.ask(query) else {
         return;
     };
+    let rule = RuleId::PullSecretReference;
+    let mut producer = None;
     let (level, fault) = match &*answer {
-        Answer::Missing => (
-            Level::Deny,
-            format!("does not exist in namespace \"{namespace}\""),
-        ),
+        Answer::Missing => {
+            producer = context.producer(rule, name);
+            let fault = match producer {
+                Some(producer) => {
+                    format!("does not exist yet; a {} declares it", producer.kind())
+                }
+                None => format!("does not exist in namespace \"{namespace}\""),
+            };
+            (Level::Deny, fault)
+        }
         Answer::Keys(keys) if !keys.iter().any(|key| CREDENTIALS.contains(&&**key)) => {
             let [json, cfg] = CREDENTIALS;
             let fault = format!(
@@ -131,17 +140,22 @@ fn pull_secret(context: &mut Context<'_>, name: &str, whose: &str, path: impl Fn
         | Answer::Services(_)
         | Answer::NetworkPolicies(_)
         | Answer::Versions(_)
+        | Answer::Groups(_)
         | Answer::Exists => return,
     };
-    context.report(Finding {
-        rule: RuleId::PullSecretReference,
+    let finding = Finding {
+        rule,
         level,
         container: None,
         path: path(),
         message: format!("pull secret \"{name}\"{whose} {fault}"),
         fix: None,
         offences: vec![Offence::new(None, "imagePullSecrets", name)],
-    });
+    };
+    match producer {
+        Some(_) => context.spare(Leniency::Producer, finding),
+        None => context.report(finding),
+    }
 }
 
 fn service_account(context: &mut Context<'_>) {
@@ -183,6 +197,7 @@ fn service_account(context: &mut Context<'_>) {
         | Answer::Services(_)
         | Answer::NetworkPolicies(_)
         | Answer::Versions(_)
+        | Answer::Groups(_)
         | Answer::Exists => return,
     };
     context.report(Finding {

@@ -244,6 +244,7 @@ fn held(context: &mut Context<'_>, object: Object, name: &str, key: &str) -> Hel
         | Answer::Services(_)
         | Answer::NetworkPolicies(_)
         | Answer::Versions(_)
+        | Answer::Groups(_)
         | Answer::Exists => Held::No,
     }
 }

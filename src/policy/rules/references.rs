@@ -4,8 +4,9 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{Context, Rule, RuleId, yaml};
 use crate::policy::{
-    facts::{Answer, Query},
+    facts::{Answer, Producer, Query},
     finding::{Finding, Fix, Level, Offence},
+    leniency::Leniency,
     template::{
         Site,
         reference::{Object, Place, Reference},
@@ -22,7 +23,9 @@ pub(super) static SECRET_REFERENCE: Rule = Rule {
           read. A dry run only warns, since GitOps tools dry-run a whole set before they apply \
           any of it, and so does a lookup that gets no answer. Never looked up: references with \
           `optional: true`, and Secrets that the settings list as `expectedSecrets`, because \
-          something else will make them.",
+          something else will make them. Where an ExternalSecret, a ClusterExternalSecret, a \
+          SealedSecret, a cert-manager Certificate or a SecretProviderClass of the namespace \
+          declares the Secret, this is a warning.",
     example: "\
 containers:
 - name: app
@@ -105,6 +108,8 @@ enum Reason {
     EmptyKey,
     /// The object does not exist.
     Missing,
+    /// It does not exist, but an object of this kind declares it.
+    Declared(Producer),
     /// The object, of which this is the answer, lacks the key.
     NoKey(Arc<Answer>),
     /// It could not be found out, for this cause.
@@ -138,20 +143,30 @@ fn check(context: &mut Context<'_>, rule: RuleId, object: Object) {
         }
     }
     for fault in faults {
-        context.report(Finding {
+        let finding = Finding {
             rule,
             level: match fault.reason {
                 Reason::Unknown(_) => Level::Warn,
-                Reason::NoName | Reason::EmptyKey | Reason::Missing | Reason::NoKey(_) => {
-                    Level::Deny
-                }
+                Reason::NoName
+                | Reason::EmptyKey
+                | Reason::Missing
+                | Reason::Declared(_)
+                | Reason::NoKey(_) => Level::Deny,
             },
             container: fault.site().map(|site| site.name().to_owned()),
             path: format!("{}{}", workload.kind.template, fault.first.pointer()),
             message: fault.message(workload.namespace),
             fix: fault.fix(context),
             offences: fault.offences,
-        });
+        };
+        match fault.reason {
+            Reason::Declared(_) => context.spare(Leniency::Producer, finding),
+            Reason::NoName
+            | Reason::EmptyKey
+            | Reason::Missing
+            | Reason::NoKey(_)
+            | Reason::Unknown(_) => context.report(finding),
+        }
     }
 }
 
@@ -190,6 +205,10 @@ fn look_up(context: &mut Context<'_>, reference: &Reference<'_, '_>) -> Option<R
     }
     let answer = context.ask(query(object, namespace, name))?;
     match (&*answer, key) {
+        (Answer::Missing, _) if object == Object::Secret => {
+            let producer = context.producer(RuleId::SecretReference, name);
+            Some(producer.map_or(Reason::Missing, Reason::Declared))
+        }
         (Answer::Missing, _) => Some(Reason::Missing),
         (Answer::Unknown(unknown), _) => unknown.cause().map(Reason::Unknown),
         (Answer::Keys(keys), Some(key)) if !keys.iter().any(|held| &**held == key) => {
@@ -215,9 +234,9 @@ impl<'t, 'a> Fault<'t, 'a> {
     fn is_also(&self, reference: &Reference<'_, '_>, reason: &Reason) -> bool {
         self.first.name == reference.name
             && match (&self.reason, reason) {
-                (Reason::Missing, Reason::Missing) | (Reason::Unknown(_), Reason::Unknown(_)) => {
-                    true
-                }
+                (Reason::Missing, Reason::Missing)
+                | (Reason::Declared(_), Reason::Declared(_))
+                | (Reason::Unknown(_), Reason::Unknown(_)) => true,
                 (Reason::NoKey(_), Reason::NoKey(_)) => self.first.key == reference.key,
                 _ => false,
             }
@@ -262,6 +281,12 @@ impl<'t, 'a> Fault<'t, 'a> {
         let fault = match &self.reason {
             Reason::NoName | Reason::EmptyKey => String::new(),
             Reason::Missing => format!("which does not exist in namespace \"{namespace}\""),
+            Reason::Declared(producer) => {
+                format!(
+                    "which does not exist yet; a {} declares it",
+                    producer.kind()
+                )
+            }
             Reason::NoKey(answer) => format!("which {}", holds(answer)),
             Reason::Unknown(cause) => format!("which was not checked: {cause}"),
         };
@@ -333,9 +358,11 @@ mod tests {
 
     use crate::policy::{
         Judgement, Request,
-        facts::{Answer, Query, Unknown},
-        finding::Finding,
+        facts::{Answer, ENFORCE, Producer, Query, Unknown},
+        finding::{Finding, Level},
         judge,
+        leniency::Leniency,
+        rules::RuleId,
         settings::Settings,
         testing::{Facts, NAMESPACE, container, deployment, kind_of, raw},
         workload::Workload,
@@ -618,6 +645,69 @@ mod tests {
                 "container \"app\": envFrom reads a Secret without naming it",
             ]
         );
+    }
+
+    fn declared(producer: Producer, secret: &'static str) -> Query<'static> {
+        Query::Declared {
+            namespace: NAMESPACE.into(),
+            producer,
+            version: "v1".into(),
+            secret: secret.into(),
+        }
+    }
+
+    #[test]
+    fn a_missing_secret_that_somebody_declares_only_warns_and_is_counted() {
+        let reads = |name: &str| {
+            let env = json!([env("URL", &secret_key(name, "url"))]);
+            let (app, pulled) = (container(json!({"env": env})), json!([{"name": name}]));
+            deployment(json!({"containers": [app], "imagePullSecrets": pulled}))
+        };
+        for producer in Producer::ALL {
+            let (group, _) = producer.resource();
+            let groups = vec!["other.example.com/v1".into(), format!("{group}/v1").into()];
+            let facts = Facts::default()
+                .with(Query::Groups, Answer::Groups(groups))
+                .with(declared(producer, "db"), Answer::Exists);
+            let verdict = facts.judge(&reads("db"));
+            for rule in [RuleId::SecretReference, RuleId::PullSecretReference] {
+                let mut findings = verdict.findings.iter();
+                let finding = findings.find(|finding| finding.rule == rule).unwrap();
+                assert_eq!(finding.level, Level::Warn, "{finding:?}");
+                let words = format!("does not exist yet; a {} declares it", producer.kind());
+                assert!(finding.message.ends_with(&words), "{}", finding.message);
+                assert!(verdict.lowered.contains(&(rule, Leniency::Producer)));
+            }
+            // Another name, and a Secret that is there without the key, are nobody's promise.
+            let other = facts.judge(&reads("db2"));
+            assert!(other.of("secret-reference")[0].starts_with("deny"));
+            assert!(other.of("pull-secret-reference")[0].starts_with("deny"));
+            let facts = facts.with(query("Secret", "db"), Answer::Keys(vec!["uri".into()]));
+            assert!(facts.judge(&reads("db")).of("secret-reference")[0].starts_with("deny"));
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_for_declarations_where_there_can_be_none_or_none_is_needed() {
+        let reads = deployment(json!({"containers": [container(json!({
+            "env": [env("URL", &secret_key("db", "url"))],
+        }))]}));
+        let promised =
+            |facts: Facts| facts.with(declared(Producer::Certificate, "db"), Answer::Exists);
+        // The group is not served.
+        let facts = promised(Facts::default());
+        assert!(facts.judge(&reads).of("secret-reference")[0].starts_with("deny"));
+        // Nothing would be refused anyway, so nothing was spared.
+        let groups = Answer::Groups(vec!["cert-manager.io/v1".into()]);
+        let facts = promised(Facts::default().with_labels(&[(ENFORCE, "warn")]))
+            .with(Query::Groups, groups);
+        let verdict = facts.judge(&reads);
+        assert!(verdict.lowered.is_empty());
+        let message = &verdict
+            .findings
+            .iter()
+            .find(|finding| finding.rule == RuleId::SecretReference);
+        assert!(message.unwrap().message.ends_with("in namespace \"shop\""));
     }
 
     #[test]

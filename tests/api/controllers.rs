@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     installation::{Namespace, Session, assert_refused},
-    objects::{bare_spec, workload},
+    objects::{bare_spec, sound_spec, workload},
 };
 use crate::support::wait::eventually;
 
@@ -94,4 +94,62 @@ fn an_old_cron_job_fires() {
     let missed = r#"patch cronjob/nightly --subresource=status -p {"status":{"lastScheduleTime":"2024-06-01T00:00:00Z"}}"#;
     namespace.admin.call(missed).ok();
     pods(&namespace, "nightly", 1);
+}
+
+/// What a Pod of one of our workloads was made from had no probe.
+fn is_bare(pod: &Value) -> bool {
+    pod["spec"]["containers"][0]["livenessProbe"].is_null()
+}
+
+#[test]
+fn a_stateful_pod_of_an_old_revision_comes_back_in_the_middle_of_a_rollout() {
+    let session = Session::shared();
+    let namespace = session.labelled_namespace("ordinal", &[("portcullis.dev/enforce", "none")]);
+    let set = |spec| {
+        let mut set = workload("StatefulSet", "old", spec);
+        set["spec"]["replicas"] = json!(2);
+        // There is no kubelet to make one ready, and the next wait for it.
+        set["spec"]["podManagementPolicy"] = json!("Parallel");
+        // The rollout has got to no pod yet.
+        set["spec"]["updateStrategy"] =
+            json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}});
+        set.to_string()
+    };
+    namespace.developer.apply(&set(bare_spec())).ok();
+    pods(&namespace, "old", 2);
+    namespace.enforce("deny");
+    namespace.developer.apply(&set(sound_spec())).ok();
+
+    let uid = |pod: &Value| pod["metadata"]["uid"].clone();
+    let first = |pods: Vec<Value>| pods.into_iter().find(|pod| name(pod) == "old-0");
+    let before = first(pods(&namespace, "old", 2)).expect("it has ordinals");
+    namespace.developer.call("delete pod old-0").ok();
+    let after = eventually("the ordinal to come back", || {
+        let now = first(pods(&namespace, "old", 2));
+        now.filter(|now| uid(now) != uid(&before))
+            .ok_or_else(|| "still there".to_owned())
+    });
+    assert!(is_bare(&before) && is_bare(&after), "{after}");
+}
+
+#[test]
+fn a_new_node_gets_its_pod_of_an_old_daemon_set() {
+    let session = Session::shared();
+    let namespace = session.labelled_namespace("daemon", &[("portcullis.dev/enforce", "none")]);
+    let old = workload("DaemonSet", "old", bare_spec()).to_string();
+    namespace.developer.apply(&old).ok();
+    namespace.enforce("deny");
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "new-node"}});
+    session.admin().apply(&node.to_string()).ok();
+    // The pod says by its affinity for which node it is.
+    let pod = eventually("the new node's pod", || {
+        let list = namespace.admin.call("get pods -l app=old -o json").ok();
+        let list: Value = serde_json::from_str(&list).map_err(|error| error.to_string())?;
+        let pods = list["items"].as_array().cloned().unwrap_or_default();
+        let mut pods = pods.into_iter();
+        pods.find(|pod| pod["spec"]["affinity"].to_string().contains("new-node"))
+            .ok_or_else(|| list.to_string())
+    });
+    assert!(is_bare(&pod), "{pod}");
+    session.admin().call("delete node new-node").ok();
 }

@@ -21,6 +21,7 @@ expectedSecrets:
   - {namespace: expected-*, name: made-by-*}
 warnOnlyUsers:
   users: [restore-tool]
+  groups: [oncall]
 workloads:
   - group: argoproj.io
     version: v1alpha1

@@ -83,3 +83,43 @@ fn a_user_that_settings_name_is_warned_and_not_refused() {
         "a bare Pod's refusal names this way out: {refusal}"
     );
 }
+
+#[test]
+fn a_restore_brings_pods_back_with_the_owners_they_had() {
+    let session = Session::shared();
+    let namespace = session.namespace("restore");
+    let restored = |name: &str| {
+        let mut pod = workload("Pod", name, bare_spec());
+        pod["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "of-another-cluster", "controller": true,
+            "uid": "2f2b8b4e-0000-4000-8000-000000000000",
+        }]);
+        pod.to_string()
+    };
+    let by = |user: &str, name: &str| {
+        let create = format!("create --as={user} --as-group=system:masters -f -");
+        namespace.admin.feed(&create, &restored(name))
+    };
+    assert_warned(by("restore-tool", "one"), "memory-limit");
+    assert_refused(by("somebody", "two").refusal(), "memory-limit");
+    let mine = namespace.developer.feed("create -f -", &restored("three"));
+    assert_refused(mine.refusal(), "memory-limit");
+}
+
+#[test]
+fn the_people_on_call_can_debug_a_node() {
+    let session = Session::shared();
+    let namespace = session.namespace("oncall");
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "sick-node"}});
+    session.admin().apply(&node.to_string()).ok();
+    let debug = |group: &str| {
+        let words = format!(
+            "debug node/sick-node --image=registry.example/tools:1.0 --attach=false --as=kim --as-group={group} \
+             --as-group=system:masters"
+        );
+        namespace.admin.call(&words)
+    };
+    assert_refused(debug("accounting").refusal(), "memory-limit");
+    assert_warned(debug("oncall"), "memory-limit");
+    session.admin().call("delete node sick-node").ok();
+}

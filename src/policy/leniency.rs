@@ -1,6 +1,7 @@
 //! What breaks a rule and is let in all the same, with a warning: for which reasons, and how they are kept.
 
 use super::{
+    exemption::EXEMPT,
     finding::{Finding, Level},
     rules::RuleId,
 };
@@ -10,6 +11,8 @@ use super::{
 pub enum Leniency {
     /// Who asks is one of `warnOnlyUsers`.
     WarnOnlyUser,
+    /// The object takes exception from the rule, and its namespace allows that.
+    Exemption,
     /// The object had the same violation before this update.
     Ratchet,
     /// Somebody is about to make the Secret that is missing.
@@ -34,8 +37,9 @@ pub(crate) struct Case {
 
 impl Leniency {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::WarnOnlyUser,
+        Self::Exemption,
         Self::Ratchet,
         Self::Producer,
         Self::Rollback,
@@ -46,6 +50,7 @@ impl Leniency {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::WarnOnlyUser => "warn-only-user",
+            Self::Exemption => "exemption",
             Self::Ratchet => "ratchet",
             Self::Producer => "producer",
             Self::Rollback => "rollback",
@@ -62,6 +67,7 @@ impl Leniency {
         match self {
             // Its message says it.
             Self::WarnOnlyUser | Self::Producer => None,
+            Self::Exemption => Some(format!("{problems} only {warn} by the annotation {EXEMPT}")),
             Self::Ratchet => Some(format!(
                 "{problems} that it had before this update only {warn}; new ones are refused"
             )),
@@ -93,11 +99,15 @@ impl Case {
         self
     }
 
+    /// What is about to be refused.
+    pub(super) fn denials(&self) -> impl Iterator<Item = &Finding> {
+        let findings = self.findings.iter();
+        findings.filter(|finding| finding.level == Level::Deny)
+    }
+
     /// Something is about to be refused.
     pub(super) fn denies(&self) -> bool {
-        self.findings
-            .iter()
-            .any(|finding| finding.level == Level::Deny)
+        self.denials().next().is_some()
     }
 
     /// Makes warnings of those denials that `spares`.

@@ -25,6 +25,9 @@ pub mod settings;
 /// What breaks a rule and is let in all the same.
 pub mod leniency;
 
+/// What a workload takes exception from.
+mod exemption;
+
 /// Violations that an update did not bring.
 mod ratchet;
 
@@ -63,7 +66,8 @@ pub mod verdict;
 
 use budget::PodBudget;
 use context::{Context, Inquiry, Surroundings};
-use facts::{Answer, Known, Query};
+use exemption::Exemptions;
+use facts::{Answer, Known, Namespace, Query};
 use finding::{Finding, Level};
 use leniency::{Case, Leniency};
 use ratchet::Ratchet;
@@ -94,6 +98,8 @@ struct Found {
     spared: Vec<(RuleId, Leniency)>,
     /// A warning about the judgement itself.
     note: Option<String>,
+    /// The namespace lets its workloads take exception from rules.
+    exemptions: bool,
 }
 
 /// What the judge says: questions first, then the verdict.
@@ -129,6 +135,7 @@ fn weigh(
         mut findings,
         spared,
         note,
+        exemptions,
     } = find(workload, known, settings)?;
     if request.dry_run {
         // What is missing may be part of the same set, of which nothing is applied yet.
@@ -140,6 +147,9 @@ fn weigh(
     let mut case = Case::new(findings, note).spared(spared);
     if (request.user).is_some_and(|user| settings.only_warns(user, request.groups)) {
         case.lower(Leniency::WarnOnlyUser, |_| true);
+    }
+    if case.denies() {
+        Exemptions::of(workload).lower(&mut case, exemptions);
     }
     let old = request.old.filter(|_| case.denies());
     let old = old.and_then(|old| Workload::read(workload.kind, workload.namespace, old).ok()?);
@@ -213,6 +223,9 @@ fn find(
         findings,
         spared,
         note,
+        exemptions: surroundings
+            .namespace()
+            .is_some_and(Namespace::allows_exemptions),
     })
 }
 

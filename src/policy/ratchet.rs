@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::{
+    exemption::Exemptions,
     finding::{Finding, Level, Offence},
     rules::RuleId,
     workload::Workload,
@@ -26,8 +27,10 @@ impl Ratchet {
     pub(super) fn of(workload: &Workload<'_>, old: &Workload<'_>, found: &[Finding]) -> Self {
         let renamed = renamed(old, workload);
         let mut held: HashMap<Key, Vec<i128>> = HashMap::new();
-        // What was only a warning excuses no denial.
-        for finding in found.iter().filter(|finding| finding.level == Level::Deny) {
+        let exempt = Exemptions::of(old);
+        // What was only a warning excuses no denial, nor does what stood under an exemption.
+        let denials = found.iter().filter(|finding| finding.level == Level::Deny);
+        for finding in denials.filter(|finding| !exempt.names(finding.rule)) {
             for offence in &finding.offences {
                 let mut key = key(finding.rule, offence);
                 if let (Some(container), Some((old, new))) = (&mut key.1, renamed)

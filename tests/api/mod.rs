@@ -18,6 +18,8 @@ mod producers;
 
 mod labels;
 
+mod exemptions;
+
 mod terminal;
 
 mod reach;

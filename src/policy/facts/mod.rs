@@ -319,6 +319,13 @@ impl Namespace {
             .and_then(|value| Level::parse(value))
     }
 
+    /// Its label `portcullis.dev/exemptions` is `allowed`.
+    pub fn allows_exemptions(&self) -> bool {
+        self.labels
+            .get(EXEMPTIONS)
+            .is_some_and(|value| &**value == "allowed")
+    }
+
     /// Its label `portcullis.dev/patch` is `enabled`.
     pub fn is_patched(&self) -> bool {
         self.labels

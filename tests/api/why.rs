@@ -97,11 +97,20 @@ fn the_pods_of_a_deployment_are_told_one_by_one_and_a_gate_that_can_not_be_asked
     let mut object = asking(workload("Deployment", "app", sound_spec()), "enabled");
     object["spec"]["replicas"] = json!(2);
     namespace.developer.apply(&object.to_string()).ok();
-    super::controllers::pods(&namespace, "app", 2);
+    let pods = super::controllers::pods(&namespace, "app", 2);
+    // One goes, and takes its time; its successor comes.
+    let name = pods[0]["metadata"]["name"].as_str().expect("a name");
+    let holding = r#"{"metadata":{"finalizers":["example.com/hold"]}}"#;
+    let arguments = ["patch", "pod", name, "--type=merge", "-p", holding];
+    namespace.admin.call_with(&arguments, None).ok();
+    let going = format!("delete pod {name} --wait=false --grace-period=0");
+    namespace.admin.call(&going).ok();
+    super::controllers::pods(&namespace, "app", 3);
 
     let (status, out, err) = why(session.admin().kubeconfig(), &namespace, &["deploy/app"]);
     assert_eq!(status, 1, "{err}");
     assert!(out.ends_with("\n0 ready, 2 not ready\n"), "{out}");
+    assert!(!out.contains(name), "{name} is going: {out}");
     // They have no address yet.
     assert_eq!(
         out.matches("  its gate can't be asked: the API server answered")

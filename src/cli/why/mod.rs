@@ -43,7 +43,8 @@ use target::Target;
 Looks only, with the rights of the kubeconfig: get and list on pods and on the workload's kind, list on events, and get on
 pods/proxy to ask the gate.")]
 pub struct WhyArgs {
-    /// A pod, or KIND/NAME of a Deployment, StatefulSet or DaemonSet for all its pods: checkout-5d9c, deploy/checkout
+    /// A pod, or KIND/NAME of a Deployment, StatefulSet or DaemonSet for all its pods that are not being deleted:
+    /// checkout-5d9c, deploy/checkout
     #[arg(value_name = "POD|KIND/NAME", value_parser = Target::parse)]
     target: Target,
 

@@ -60,7 +60,7 @@ impl Target {
         Ok(Self { kind, name })
     }
 
-    /// The pods themselves, in the order of their names.
+    /// The pods themselves, in the order of their names; of a workload, those that are not being deleted.
     pub(super) async fn pods(&self, api: &Api, namespace: &str) -> Result<Vec<Value>, Error> {
         let Kind {
             path: (group, plural),
@@ -83,8 +83,13 @@ impl Target {
         let selector = selector(object.pointer("/spec/selector"));
         let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
         let mut pods = Vec::new();
-        let all = api.each(&path, |pod| pods.push(pod.clone())).await;
-        all.map_err(unseen)?;
+        let take = |pod: &Value| {
+            // One that goes is no longer meant to be ready.
+            if pod.pointer("/metadata/deletionTimestamp").is_none() {
+                pods.push(pod.clone());
+            }
+        };
+        api.each(&path, take).await.map_err(unseen)?;
         Ok(pods)
     }
 }

@@ -28,6 +28,8 @@ context=$(kubectl config current-context)
 echo "The cluster: $context, $(kubectl get nodes --no-headers | wc -l) node(s)"
 if [ "$context" = "kind-${PORTCULLIS_CLUSTER:-}" ]; then
   target/cluster kind load -name "$PORTCULLIS_CLUSTER" "${archives[@]}"
+  # What an earlier run has left there (KEEP=1) would go on with the images of its time.
+  kubectl --namespace=portcullis-system rollout restart deployment/portcullis 2>/dev/null || true
 else
   echo "Its nodes must hold the images of these archives under the same names, as no registry has them:"
   printf '  %s\n' "${archives[@]}"

@@ -240,9 +240,9 @@ fn what_watches_over_a_namespace_lets_gates_in() {
     for (name, app, config, class) in [
         ("named", container("app"), "", "Burstable"),
         (
-            "http",
+            "exec",
             container("app"),
-            "readiness: http\nsidecar: container",
+            "readiness: exec\nsidecar: container",
             "Burstable",
         ),
         ("low", low, "takeover: env", "Burstable"),

@@ -8,7 +8,7 @@ fn the_annotation_wins_over_profile_namespace_and_settings() {
         "
 gate:
   image: gate:1
-  defaults: {drain: {delay: 1s, hookWait: 1s}, hold: {maxWait: 1s, maxRequests: 1}, readiness: http}
+  defaults: {drain: {delay: 1s, hookWait: 1s}, hold: {maxWait: 1s, maxRequests: 1}, readiness: exec}
   profiles: {jvm: {hold: {maxWait: 3s}, notWarm: {after: 3s}}}
 ",
     );
@@ -39,8 +39,8 @@ gate:
     );
     let after = injected(&pod, &facts);
     assert_eq!(
-        gate_of(&after)["readinessProbe"]["httpGet"]["path"],
-        "/ready"
+        gate_of(&after)["readinessProbe"]["exec"]["command"][1],
+        "probe"
     );
 }
 

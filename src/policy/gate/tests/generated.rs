@@ -100,7 +100,7 @@ fn config() -> impl Strategy<Value = String> {
             "takeover: auto\nportEnv: URL",
         ],
         vec!["", "sidecar: container", "sidecar: native"],
-        vec!["", "readiness: http\nresources: {limits: {cpu: 1}}"],
+        vec!["", "readiness: exec\nresources: {limits: {cpu: 1}}"],
         vec![
             "",
             "ports: [8080]",

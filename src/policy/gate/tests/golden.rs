@@ -56,7 +56,7 @@ volumes: [{name: tls, secret: {secretName: tls}}]
 ",
         "
 sidecar: container
-readiness: http
+readiness: exec
 checks:
 - name: database
   postgres: {urlFrom: {env: DATABASE_URL}, caFile: /etc/tls/ca.crt}

@@ -123,7 +123,7 @@ containers:
   livenessProbe: {httpGet: {path: /live, port: http}}
   resources: {requests: {cpu: 100m, memory: 128Mi}, limits: {memory: 128Mi}}
 ";
-    for config in ["", "readiness: http", "sidecar: container", "takeover: env"] {
+    for config in ["", "readiness: exec", "sidecar: container", "takeover: env"] {
         let after = injected(&told(sound, config), &facts());
         let verdict = facts().judge(&after);
         let found = verdict

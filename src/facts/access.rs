@@ -124,7 +124,7 @@ impl Access {
 /// no object can have that name, so that there is nothing to ask: a pod template may name anything, `../` included, and
 /// must not choose our path.
 pub(super) fn path(query: &Query<'_>) -> Option<String> {
-    let (group, version, namespace, resource, name): (_, &str, _, _, _) = match query {
+    let (group, version, namespace, resource, name) = match query {
         Query::Namespace { name } => {
             return can_be_named(name).then(|| format!("/api/v1/namespaces/{name}"));
         }
@@ -148,16 +148,7 @@ pub(super) fn path(query: &Query<'_>) -> Option<String> {
             producer,
             version,
             secret,
-        } => {
-            let (group, resource) = producer.resource();
-            if !can_be_named(secret) || !can_be_named(version) {
-                return None;
-            }
-            if *producer == Producer::ClusterExternalSecret {
-                return Some(format!("/apis/{group}/{version}/{resource}"));
-            }
-            (group, version, namespace, resource, None)
-        }
+        } => return declared_path(*producer, [namespace, version, secret]),
         Query::Template {
             namespace,
             revision,
@@ -195,6 +186,21 @@ pub(super) fn path(query: &Query<'_>) -> Option<String> {
         Some(name) => can_be_named(name).then(|| format!("{list}/{name}")),
         None => Some(list),
     }
+}
+
+/// Where objects stand that may declare a Secret; these are its namespace, the version of their API and its name.
+fn declared_path(producer: Producer, names: [&str; 3]) -> Option<String> {
+    let [namespace, version, _] = names;
+    let (group, resource) = producer.resource();
+    names.into_iter().all(can_be_named).then(|| match producer {
+        Producer::ClusterExternalSecret => format!("/apis/{group}/{version}/{resource}"),
+        Producer::ExternalSecret
+        | Producer::SealedSecret
+        | Producer::Certificate
+        | Producer::SecretProviderClass => {
+            format!("/apis/{group}/{version}/namespaces/{namespace}/{resource}")
+        }
+    })
 }
 
 /// The API server lets no object be made whose name is not a DNS subdomain

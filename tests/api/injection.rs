@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::{
     installation::{Namespace, Session},
-    objects::{GATE_IMAGE, bare_container, container, list, sound_spec, spec, workload},
+    objects::{bare_container, container, list, sound_spec, spec, workload},
 };
-use crate::support::wait::eventually;
+use crate::support::{server::GATE_IMAGE, wait::eventually};
 
 /// The gate of a pod, wherever it stands.
 fn gate(pod: &Value) -> Option<&Value> {

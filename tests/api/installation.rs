@@ -17,7 +17,7 @@ use crate::support::{
     control_plane::{ControlPlane, DEVELOPER},
     kubectl::{Answer, Kubectl},
     manifests::{BASE, called_by_url},
-    server::{Launch, Server, free_port},
+    server::{Launch, Server},
     wait::eventually,
 };
 
@@ -298,17 +298,8 @@ impl Installation {
 
 /// How our server is started on a control plane; it has no rights yet.
 pub fn launch(plane: &ControlPlane) -> Launch {
-    let launch = Launch {
-        kubeconfig: plane.folder().join("portcullis.kubeconfig"),
-        settings: plane.folder().join("settings.yaml"),
-        port: free_port(),
-        admin_port: free_port(),
-        log: plane.folder().join("portcullis.log"),
-        gate_image: objects::GATE_IMAGE,
-        certificate: None,
-    };
-    fs::write(&launch.settings, objects::SETTINGS).expect("the folder is ours");
-    launch
+    let kubeconfig = plane.folder().join("portcullis.kubeconfig");
+    Launch::on(plane, kubeconfig, objects::SETTINGS)
 }
 
 /// Gives our server the rights that the manifests give its ServiceAccount, and no more.

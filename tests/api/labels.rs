@@ -43,6 +43,20 @@ fn grant(session: &Session) {
     session.admin().apply(&super::objects::list(objects)).ok();
 }
 
+/// A namespace that says how it is judged, once the users have their rights there.
+fn guarded(session: &Session) -> Namespace {
+    grant(session);
+    let namespace = session.labelled_namespace("guarded", &[(LABEL, "warn")]);
+    eventually("the rights of the keeper", || {
+        let words = format!(
+            "label namespace {} --overwrite team=shop --as {KEEPER}",
+            namespace.name
+        );
+        session.admin().call(&words).success()
+    });
+    namespace
+}
+
 fn current(session: &Session, name: &str) -> Value {
     let printed = session
         .admin()
@@ -88,15 +102,7 @@ fn refused(answers: [Answer; 3]) {
 #[test]
 fn labels_of_ours_are_changed_by_who_has_the_right_and_by_nobody_else() {
     let session = Session::shared();
-    grant(&session);
-    let namespace = session.labelled_namespace("guarded", &[(LABEL, "warn")]);
-    eventually("the rights of the keeper", || {
-        let words = format!(
-            "label namespace {} --overwrite team=shop --as {KEEPER}",
-            namespace.name
-        );
-        session.admin().call(&words).success()
-    });
+    let namespace = guarded(&session);
     for value in [Some("none"), None] {
         refused(label(&session, KEEPER, &namespace, value));
     }
@@ -132,15 +138,7 @@ fn labels_of_ours_are_changed_by_who_has_the_right_and_by_nobody_else() {
 #[test]
 fn labels_of_ours_are_guarded_while_we_are_gone() {
     let session = Session::alone();
-    grant(&session);
-    let namespace = session.labelled_namespace("guarded", &[(LABEL, "warn")]);
-    eventually("the rights of the keeper", || {
-        let words = format!(
-            "label namespace {} --overwrite team=shop --as {KEEPER}",
-            namespace.name
-        );
-        session.admin().call(&words).success()
-    });
+    let namespace = guarded(&session);
     session.stop_server();
     refused(label(&session, KEEPER, &namespace, Some("none")));
     for answer in label(&session, PLATFORM, &namespace, Some("none")) {

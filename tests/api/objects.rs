@@ -35,9 +35,6 @@ workloads:
     template: /spec/workload/template
 ";
 
-/// The gate's image, which nobody pulls either.
-pub const GATE_IMAGE: &str = "registry.example/portcullis-gate:0.1.0";
-
 /// An image that nobody pulls: no node runs these pods.
 const IMAGE: &str = "registry.example/app:1.0";
 

@@ -9,7 +9,13 @@ use std::{
     time::Duration,
 };
 
-use super::{control_plane::SUPERVISOR, wait::eventually};
+use super::{
+    control_plane::{ControlPlane, SUPERVISOR},
+    wait::eventually,
+};
+
+/// The image that it injects, and that nobody pulls.
+pub const GATE_IMAGE: &str = "registry.example/portcullis-gate:0.1.0";
 
 /// How to start a server; it can be started again with the same.
 #[derive(Clone, Debug)]
@@ -22,8 +28,6 @@ pub struct Launch {
     pub admin_port: u16,
     /// Where it writes what it has to say.
     pub log: PathBuf,
-    /// What it injects.
-    pub gate_image: &'static str,
     /// A chain and its key in PEM; without them it signs a certificate itself.
     pub certificate: Option<[PathBuf; 2]>,
 }
@@ -38,6 +42,20 @@ pub struct Server {
 // === impl Launch ===
 
 impl Launch {
+    /// On a control plane, with these settings and a certificate of its own.
+    pub fn on(plane: &ControlPlane, kubeconfig: PathBuf, settings: &str) -> Self {
+        let launch = Self {
+            kubeconfig,
+            settings: plane.folder().join("settings.yaml"),
+            port: free_port(),
+            admin_port: free_port(),
+            log: plane.folder().join("portcullis.log"),
+            certificate: None,
+        };
+        fs::write(&launch.settings, settings).expect("the folder is ours");
+        launch
+    }
+
     pub fn start(&self) -> Server {
         let log = File::create(&self.log).expect("the folder is ours");
         let mut command = Command::new(&*SUPERVISOR);
@@ -52,7 +70,7 @@ impl Launch {
             .arg(format!("--listen=127.0.0.1:{}", self.port))
             .arg(format!("--admin-listen=127.0.0.1:{}", self.admin_port))
             .arg("--drain-delay=0s")
-            .arg(format!("--gate-image={}", self.gate_image))
+            .arg(format!("--gate-image={GATE_IMAGE}"))
             .args(["--settings".as_ref(), self.settings.as_os_str()])
             .args(["--kubeconfig".as_ref(), self.kubeconfig.as_os_str()])
             .stdin(Stdio::piped())

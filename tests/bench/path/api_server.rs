@@ -4,7 +4,7 @@
 //! Each side is a namespace of the same control plane, and a round asks every side once: what disturbs the machine
 //! disturbs all three.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use http::Request;
 use kube::{
@@ -21,7 +21,7 @@ use super::{
         control_plane::ControlPlane,
         kubectl::Kubectl,
         manifests::{BASE, called_by_url},
-        server::{Launch, Server, free_port},
+        server::{Launch, Server},
         wait::eventually,
     },
 };
@@ -124,16 +124,11 @@ async fn client(plane: &ControlPlane) -> Client {
 /// The three namespaces with what the Deployment refers to, our server, and the policy; each seen at work.
 fn install(plane: &ControlPlane) -> Server {
     let admin = plane.kubectl("admin");
-    let launch = Launch {
-        kubeconfig: plane.kubeconfig("admin").to_owned(),
-        settings: plane.folder().join("settings.yaml"),
-        port: free_port(),
-        admin_port: free_port(),
-        log: plane.folder().join("portcullis.log"),
-        gate_image: "registry.example/portcullis-gate:0.1.0",
-        certificate: None,
-    };
-    fs::write(&launch.settings, "enforce: deny\n").expect("the folder is ours");
+    let launch = Launch::on(
+        plane,
+        plane.kubeconfig("admin").to_owned(),
+        "enforce: deny\n",
+    );
     let mut objects = called_by_url(&admin, BASE, launch.port);
     for webhook in objects
         .iter_mut()

@@ -18,7 +18,7 @@ use super::{
         control_plane::ControlPlane,
         kubectl::Kubectl,
         manifests::{BASE, called_by_url},
-        server::{Launch, free_port},
+        server::Launch,
         wait::eventually,
     },
 };
@@ -103,16 +103,7 @@ struct Object {
 pub fn compare() {
     let plane = ControlPlane::start();
     let admin = plane.kubectl("admin");
-    let launch = Launch {
-        kubeconfig: plane.kubeconfig("admin").to_owned(),
-        settings: plane.folder().join("settings.yaml"),
-        port: free_port(),
-        admin_port: free_port(),
-        log: plane.folder().join("portcullis.log"),
-        gate_image: "registry.example/portcullis-gate:0.1.0",
-        certificate: None,
-    };
-    fs::write(&launch.settings, SETTINGS).expect("the folder is ours");
+    let launch = Launch::on(&plane, plane.kubeconfig("admin").to_owned(), SETTINGS);
     let mut objects = called_by_url(&admin, BASE, launch.port);
     for webhook in objects
         .iter_mut()

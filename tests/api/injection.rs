@@ -297,6 +297,7 @@ fn the_gate_s_program_takes_what_the_stored_pod_gives_it() {
     let mut app = container("app");
     app["env"] = json!([{"name": "DATABASE_URL", "value": "postgres://db/$(SHOP)"}]);
     let config = "
+readiness: exec
 checks:
 - name: database
   postgres: {urlFrom: {env: DATABASE_URL}}

@@ -200,7 +200,7 @@ kind: target/cluster
 .PHONY: packages
 packages:
 	@for tool in cargo go; do command -v $$tool >/dev/null || { echo "$$tool is not installed: see the README"; exit 1; }; done
-	@missing=$$($(MAKE) --silent missing PACKAGES="$(PACKAGES)"); \
+	@missing="$(missing)"; \
 	[ -n "$$missing" ] || exit 0; \
 	command -v apt-get >/dev/null || { echo "please install:" $$missing; exit 1; }; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
@@ -208,6 +208,8 @@ packages:
 	$$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends $$missing >/dev/null
 
 # Those of PACKAGES that are not installed.
+missing = $(strip $(shell for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done))
+
 .PHONY: missing
 missing:
-	@for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || printf '%s ' $$p; done
+	@echo "$(missing)"

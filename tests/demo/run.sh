@@ -10,7 +10,7 @@ log=target/demo.log
 
 plan() {
   local missing
-  missing=$(make --silent missing)
+  missing=$(make --silent --no-print-directory missing)
   echo "This starts a Kubernetes cluster on this machine, shows Portcullis on it, and takes it away again."
   echo "Outside this folder it needs:"
   [ -z "$missing" ] || echo "  Debian packages  installed:" $missing

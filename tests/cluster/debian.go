@@ -51,11 +51,9 @@ func unpackTools(log io.Writer) (tools, error) {
 		install := append([]string{"install", "--download-only", "--no-install-recommends", "--yes"}, append(options, toolPackages...)...)
 		if err := quietly(exec.Command("apt-get", install...)); err != nil {
 			// The lists may be old, or none.
-			if err := quietly(exec.Command("apt-get", "-qq", "update")); err != nil {
-				return err
-			}
+			_ = exec.Command("apt-get", "-qq", "update").Run() // what follows says it better
 			if err := quietly(exec.Command("apt-get", install...)); err != nil {
-				return err
+				return fmt.Errorf("%w: an engine and a node of our own are made of Debian's packages: %w", errUnavailable, err)
 			}
 		}
 		packages, err := filepath.Glob(filepath.Join(archives, "*.deb"))
@@ -138,7 +136,11 @@ func debianRoot(log io.Writer) (string, error) {
 		if unpacked := filepath.Join(string(t), "usr/share/debootstrap"); strings.HasPrefix(debootstrap, string(t)) {
 			command.Env = append(command.Env, "DEBOOTSTRAP_DIR="+unpacked)
 		}
-		return quietly(command)
+		// It makes devices and mounts, and runs what it has downloaded: as far as it gets is a matter of the machine.
+		if err := quietly(command); err != nil {
+			return fmt.Errorf("%w: debootstrap cannot make a Debian root folder: %w", errUnavailable, err)
+		}
+		return nil
 	})
 }
 

@@ -64,11 +64,8 @@ func findEngine(log io.Writer) (*engine, error) {
 	if found, err := runningEngine(); found != nil || err != nil {
 		return found, err
 	}
-	rights, err := ownPrivileges()
+	rights, err := enginePrivileges()
 	if err != nil {
-		return nil, err
-	}
-	if err := rights.forEngine(); err != nil {
 		return nil, err
 	}
 	t, err := unpackTools(log)
@@ -80,7 +77,8 @@ func findEngine(log io.Writer) (*engine, error) {
 		return nil, err
 	}
 	if err := e.start(t, rights, log); err != nil {
-		return nil, errors.Join(err, e.stop())
+		// Its programs are Debian's, and what the rehearsal tried was there: so it is this machine.
+		return nil, errors.Join(fmt.Errorf("%w: an engine of our own does not start: %w", errUnavailable, err), e.stop())
 	}
 	return e, nil
 }

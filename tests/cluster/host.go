@@ -22,14 +22,34 @@ const (
 )
 
 // What an engine cannot do without: its own mounts and namespaces, links, devices.
-var engineCapabilities = map[uint]string{
-	capNetAdmin: "CAP_NET_ADMIN", capSysChroot: "CAP_SYS_CHROOT", capSysAdmin: "CAP_SYS_ADMIN", capMknod: "CAP_MKNOD",
+var engineCapabilities = []capability{
+	{capNetAdmin, "CAP_NET_ADMIN"}, {capSysChroot, "CAP_SYS_CHROOT"}, {capSysAdmin, "CAP_SYS_ADMIN"}, {capMknod, "CAP_MKNOD"},
+}
+
+// What debootstrap cannot do without.
+var nodeCapabilities = []capability{{capSysChroot, "CAP_SYS_CHROOT"}, {capMknod, "CAP_MKNOD"}}
+
+type capability struct {
+	number uint
+	name   string
 }
 
 // privileges are those of this process.
 type privileges struct {
 	root         bool
 	capabilities uint64
+}
+
+// enginePrivileges are our own, if they and this machine suffice for an engine of our own.
+func enginePrivileges() (privileges, error) {
+	rights, err := ownPrivileges()
+	if err == nil {
+		err = rights.forEngine()
+	}
+	if err == nil {
+		err = rehearse()
+	}
+	return rights, err
 }
 
 func ownPrivileges() (privileges, error) {
@@ -61,18 +81,40 @@ func (p privileges) forEngine() error {
 		return fmt.Errorf("%w: no Docker engine answers, and starting one of our own takes root; "+
 			"start Docker, or run this as root (or set KUBECONFIG to a cluster of yours)", errUnavailable)
 	}
-	for capability, name := range engineCapabilities {
-		if !p.has(capability) {
-			return fmt.Errorf("%w: no Docker engine answers, and root lacks %s here, which one of our own needs; "+
-				"in a container, start that with --privileged", errUnavailable, name)
-		}
+	if lacks := p.lacks(engineCapabilities); lacks != "" {
+		return fmt.Errorf("%w: no Docker engine answers, and root lacks %s here, which one of our own needs; "+
+			"in a container, start that with --privileged", errUnavailable, lacks)
 	}
 	return nil
 }
 
-// machineSettings are the kernel's settings that kubelet changes for the whole machine, from inside a
-// node, and to what (setupKernelTunables in pkg/kubelet/cm).
+// forNode says what is missing to build a node image.
+func (p privileges) forNode() error {
+	if !p.root {
+		return fmt.Errorf("%w: images cannot be pulled, and building a node image of our own takes root", errUnavailable)
+	}
+	if lacks := p.lacks(nodeCapabilities); lacks != "" {
+		return fmt.Errorf("%w: images cannot be pulled, and root lacks %s here, which building a node image of our own needs; "+
+			"in a container, start that with --privileged", errUnavailable, lacks)
+	}
+	return nil
+}
+
+// lacks names those of the wanted that are not there.
+func (p privileges) lacks(wanted []capability) string {
+	var names []string
+	for _, capability := range wanted {
+		if !p.has(capability.number) {
+			names = append(names, capability.name)
+		}
+	}
+	return strings.Join(names, " and ")
+}
+
+// machineSettings are those of the kernel that change for the whole machine while an engine of ours runs, and to what:
+// kubelet changes them from inside a node (setupKernelTunables in pkg/kubelet/cm), and the first one is raised by us.
 var machineSettings = map[string]string{
+	inotifyInstances:            "512",
 	"kernel/keys/root_maxbytes": "25000000",
 	"kernel/keys/root_maxkeys":  "1000000",
 	"kernel/panic":              "10",

@@ -42,6 +42,18 @@ func TestWithoutRightsTheMessageSaysWhatIsMissing(t *testing.T) {
 			t.Errorf("%+v: %v", missing.rights, err)
 		}
 	}
+	none := privileges{root: true}.forEngine()
+	if !strings.Contains(none.Error(), "CAP_NET_ADMIN and CAP_SYS_CHROOT and CAP_SYS_ADMIN and CAP_MKNOD") {
+		t.Errorf("%v", none)
+	}
+	for _, rights := range []privileges{{root: false, capabilities: all}, {root: true, capabilities: all &^ (1 << capMknod)}} {
+		if err := rights.forNode(); !errors.Is(err, errUnavailable) {
+			t.Errorf("%+v: %v", rights, err)
+		}
+	}
+	if err := (privileges{root: true, capabilities: 1<<capSysChroot | 1<<capMknod}).forNode(); err != nil {
+		t.Errorf("a node takes no more to build: %v", err)
+	}
 }
 
 func TestOnlySettingsThatNobodyElseChangedArePutBack(t *testing.T) {

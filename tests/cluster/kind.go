@@ -71,11 +71,7 @@ func kindCommand(args []string) error {
 func kindBuild(log io.Writer) error {
 	machine := machineEngine()
 	if machine == nil {
-		rights, err := ownPrivileges()
-		if err != nil {
-			return err
-		}
-		if err := rights.forEngine(); err != nil {
+		if _, err := enginePrivileges(); err != nil {
 			return err
 		}
 		if _, err := unpackTools(log); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +19,8 @@ const (
 	imageRegistry = "https://registry-1.docker.io/v2/"
 	// From its creation to pods that are served a cluster takes half a minute on an idle machine.
 	clusterTimeout = "240s"
+	// kind has waited for the API server already.
+	dialTimeout = 10 * time.Second
 )
 
 // kindCluster is a cluster of kind's, up or not.
@@ -88,8 +91,14 @@ func (c *kindCluster) create(ctx context.Context, nodes int) error {
 		return fmt.Errorf("a cluster needs a node, not %d", nodes)
 	}
 	begun := time.Now()
+	if err := requireInotify(nodes, os.Geteuid() == 0, c.log); err != nil {
+		return err
+	}
 	image, err := c.nodeImage(ctx)
 	if err != nil {
+		return err
+	}
+	if err := c.engine.rehearse(ctx, image); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(c.folder, "bin"), 0o755); err != nil {
@@ -103,6 +112,9 @@ func (c *kindCluster) create(ctx context.Context, nodes int) error {
 	err = c.run(ctx, c.kind, "create", "cluster", "--name", c.name, "--config", config, "--image", image,
 		"--kubeconfig", c.kubeconfig())
 	if err != nil {
+		return err
+	}
+	if err := c.answers(); err != nil {
 		return err
 	}
 	// Of the very version that the nodes are.
@@ -123,6 +135,22 @@ func (c *kindCluster) create(ctx context.Context, nodes int) error {
 	}
 	fmt.Fprintf(c.log, "cluster: the cluster %s is up after %s\n", c.name, time.Since(begun).Round(time.Second))
 	return os.WriteFile(c.finished(), nil, 0o644)
+}
+
+// answers makes sure that the API server can be reached from here. An engine on another machine, or outside of this
+// container, opens its ports there.
+func (c *kindCluster) answers() error {
+	published, err := c.engine.docker("port", c.name+"-control-plane", "6443/tcp").Output()
+	if err != nil {
+		return fmt.Errorf("docker port %s-control-plane: %w", c.name, err)
+	}
+	address, _, _ := strings.Cut(string(published), "\n")
+	connection, err := net.DialTimeout("tcp", address, dialTimeout)
+	if err != nil {
+		return fmt.Errorf("%w: the Docker engine has opened %s for the cluster's API server, but not on this machine (%v); "+
+			"run this where the engine is, or in a container with --network=host", errUnavailable, address, err)
+	}
+	return connection.Close()
 }
 
 // finished is a file that is there once the cluster is up.

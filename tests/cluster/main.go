@@ -82,6 +82,8 @@ func main() {
 		err = tie(os.Args[2:])
 	case "kind":
 		err = kindCommand(os.Args[2:])
+	case "rehearse": // by ourselves, in namespaces of its own
+		err = rehearseSteps(os.Args[2:], os.Stdout)
 	case "help", "-h", "--help":
 		fmt.Print(usage)
 	default:

@@ -30,13 +30,6 @@ type nodeImage struct {
 
 // buildNode builds a node image of Debian's packages and Go modules, unless the cache has it.
 func buildNode(log io.Writer) (*nodeImage, error) {
-	rights, err := ownPrivileges()
-	if err != nil {
-		return nil, err
-	}
-	if !rights.root {
-		return nil, fmt.Errorf("%w: images cannot be pulled, and building a node image of our own takes root", errUnavailable)
-	}
 	source, err := moduleFolder()
 	if err != nil {
 		return nil, err
@@ -51,6 +44,13 @@ func buildNode(log io.Writer) (*nodeImage, error) {
 	}
 	name := fmt.Sprintf("portcullis-node:v%s-%s-%s", kubernetes, programs, hash)
 	folder, err := once(fmt.Sprintf("node-%s-%s-%s-%s", kubernetes, runtime.GOARCH, programs, hash), func(folder string) error {
+		rights, err := ownPrivileges()
+		if err != nil {
+			return err
+		}
+		if err := rights.forNode(); err != nil {
+			return err
+		}
 		return assembleNode(name, source, kubernetes, folder, log)
 	})
 	return &nodeImage{name: name, archive: filepath.Join(folder, "node.tar")}, err

@@ -60,6 +60,10 @@ func (e *engine) start(t tools, rights privileges, log io.Writer) error {
 		return err
 	}
 	state := ownEngineState{Settings: readSettings("/proc/sys")}
+	if others := e.others(); len(others) > 0 {
+		state.Settings = others[0].Settings // those of now are no longer the machine's own
+	}
+	raiseInotify("/proc/sys")
 	if err := e.launch(t, dockerd, &state); err != nil {
 		return err
 	}
@@ -150,21 +154,37 @@ func (e *engine) launch(t tools, args []string, state *ownEngineState) error {
 	return os.WriteFile(e.stateFile(), content, 0o600)
 }
 
-func (e *engine) readState() (*ownEngineState, error) {
-	content, err := os.ReadFile(e.stateFile())
+func readState(file string) (*ownEngineState, error) {
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
 	state := &ownEngineState{}
 	if err := json.Unmarshal(content, state); err != nil {
-		return nil, fmt.Errorf("%s: %w", e.stateFile(), err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return state, nil
 }
 
+// others are the engines of ours that run for other caches.
+func (e *engine) others() []*ownEngineState {
+	var running []*ownEngineState
+	files, _ := filepath.Glob(filepath.Join(filepath.Dir(e.own), "portcullis-*/engine.json"))
+	for _, file := range files {
+		state, err := readState(file)
+		if err != nil || file == e.stateFile() {
+			continue
+		}
+		if started, err := startTime(state.PID); err == nil && started == state.Started {
+			running = append(running, state)
+		}
+	}
+	return running
+}
+
 // stop ends our engine and takes away all that it has made, whatever of that is there.
 func (e *engine) stop() error {
-	state, err := e.readState()
+	state, err := readState(e.stateFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		state, err = &ownEngineState{}, nil
 	}
@@ -185,6 +205,9 @@ func (e *engine) stop() error {
 	for _, folder := range strings.Fields(privateFolders) {
 		_ = os.Remove(folder) // stays if somebody uses it
 	}
+	if len(e.others()) > 0 {
+		state.Settings = nil // the last one puts them back
+	}
 	return errors.Join(restoreSettings("/proc/sys", state.Settings), os.RemoveAll(e.own))
 }
 
@@ -204,8 +227,8 @@ func (e *engine) removeLinks() error {
 		links = append(links, link.Name())
 	}
 	for _, link := range links {
-		if err := quietly(exec.Command("ip", "link", "delete", link)); err != nil {
-			return err
+		if err := deleteLink(link); err != nil {
+			return fmt.Errorf("delete the link %s: %w", link, err)
 		}
 	}
 	return nil

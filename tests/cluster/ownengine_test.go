@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,5 +76,31 @@ func TestTheNameOfTheLinkIsOneThatTheKernelTakes(t *testing.T) {
 	}
 	if link := e.link(); len(link) > 15 || !strings.HasPrefix(link, "pc-") {
 		t.Errorf("%q", link)
+	}
+}
+
+func TestTheLastEnginePutsTheMachinesSettingsBack(t *testing.T) {
+	run := t.TempDir()
+	here, there := &engine{own: filepath.Join(run, "portcullis-a")}, &engine{own: filepath.Join(run, "portcullis-b")}
+	started, err := startTime(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e, state := range map[*engine]string{
+		here:  fmt.Sprintf(`{"pid": %d, "started": %q, "settings": {"kernel/panic": "0"}}`, os.Getpid(), started),
+		there: fmt.Sprintf(`{"pid": %d, "started": "%s0"}`, os.Getpid(), started), // it has ended
+	} {
+		if err := os.MkdirAll(e.own, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(e.stateFile(), []byte(state), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if others := here.others(); len(others) > 0 {
+		t.Errorf("%+v", others[0])
+	}
+	if others := there.others(); len(others) != 1 || others[0].Settings["kernel/panic"] != "0" {
+		t.Errorf("%v", others)
 	}
 }

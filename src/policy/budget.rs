@@ -73,6 +73,11 @@ pub enum Side {
 /// The resources that `spec.resources` of a pod may give besides huge pages.
 const POD_LEVEL: [&str; 2] = ["cpu", "memory"];
 
+/// A resource's name in a sentence.
+pub(super) fn word(resource: &str) -> &str {
+    if resource == "cpu" { "CPU" } else { resource }
+}
+
 // === impl PodBudget ===
 
 impl<'a> PodBudget<'a> {
@@ -131,7 +136,12 @@ impl<'a> PodBudget<'a> {
     /// What `side` of the whole pod amounts to, as LimitRanger counts it: containers and native sidecars together, or the
     /// most that an init container needs beside the sidecars before it; `spec.resources` wins over both.
     pub fn total(&self, side: Side) -> Amounts<'a> {
-        let mut total = Amounts::default();
+        self.total_with(side, &Amounts::default())
+    }
+
+    /// The same with one container more, which runs as long as the app's and starts last of the init containers.
+    pub fn total_with(&self, side: Side, more: &Amounts<'a>) -> Amounts<'a> {
+        let mut total = more.clone();
         let mut sidecars = Amounts::default();
         let mut starting = Amounts::default();
         for (site, budget) in &self.containers {

@@ -1,7 +1,9 @@
 //! Why LimitRanger, or the API server itself, would refuse a pod of this budget.
 
+use std::borrow::Cow;
+
 use super::{
-    budget::{Budget, PodBudget, Side},
+    budget::{Budget, PodBudget, Side, word},
     facts::LimitRange,
     quantity::Quantity,
     template::Site,
@@ -23,7 +25,7 @@ pub struct Conflict<'b, 'a> {
 }
 
 /// What a budget runs against.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound<'b> {
     /// The request is more than the limit: the API server refuses that everywhere.
     Order,
@@ -35,7 +37,7 @@ pub enum Bound<'b> {
     Ratio(&'b LimitRange, Quantity),
 }
 
-/// Every reason there is, LimitRange by LimitRange.
+/// Every reason there is: those of containers, then those of the pod.
 pub fn conflicts<'b, 'a>(
     budget: &'b PodBudget<'a>,
     ranges: &'b [LimitRange],
@@ -50,19 +52,29 @@ pub fn conflicts<'b, 'a>(
     for (site, budget) in containers().chain(budget.pod.iter().map(|pod| (None, pod))) {
         check_order(&mut found, site, budget);
     }
-    let mut pod = None;
-    for range in ranges {
-        if range.pod {
-            let total = pod.get_or_insert_with(|| Budget {
-                limits: budget.total(Side::Limit),
-                requests: budget.total(Side::Request),
-            });
-            check_range(&mut found, None, total, range);
-        } else {
-            for (site, budget) in containers() {
-                check_range(&mut found, site, budget, range);
-            }
+    for range in ranges.iter().filter(|range| !range.pod) {
+        for (site, budget) in containers() {
+            check_range(&mut found, site, budget, range);
         }
+    }
+    found.extend(of_pod(budget, &Budget::default(), ranges));
+    found
+}
+
+/// Those of the pod as a whole, with one container more of this budget.
+pub fn of_pod<'b, 'a>(
+    budget: &PodBudget<'a>,
+    more: &Budget<'a>,
+    ranges: &'b [LimitRange],
+) -> Vec<Conflict<'b, 'a>> {
+    let mut found = Vec::new();
+    let mut total = None;
+    for range in ranges.iter().filter(|range| range.pod) {
+        let total = total.get_or_insert_with(|| Budget {
+            limits: budget.total_with(Side::Limit, &more.limits),
+            requests: budget.total_with(Side::Request, &more.requests),
+        });
+        check_range(&mut found, None, total, range);
     }
     found
 }
@@ -79,6 +91,65 @@ impl Conflict<'_, '_> {
             Bound::Ratio(..) if absent(self.request) => Some(Side::Request),
             Bound::Ratio(..) if absent(self.limit) => Some(Side::Limit),
             Bound::Ratio(..) | Bound::Order => None,
+        }
+    }
+
+    /// The half to point at.
+    pub fn wrong_side(&self) -> Side {
+        let limit_is = |wrong: &dyn Fn(Quantity) -> bool| self.limit.is_some_and(wrong);
+        match (self.missing(), self.bound) {
+            (Some(side), _) => side,
+            (None, Bound::Max(_, max)) if limit_is(&|limit| limit > max) => Side::Limit,
+            (None, Bound::Min(_, min))
+                if limit_is(&|limit| limit < min) && self.request >= Some(min) =>
+            {
+                Side::Limit
+            }
+            (None, Bound::Ratio(..)) => Side::Limit,
+            (None, Bound::Max(..) | Bound::Min(..) | Bound::Order) => Side::Request,
+        }
+    }
+
+    /// What is wrong, to follow the name of the container or `the pod`.
+    pub fn reason(&self) -> String {
+        let side = self.wrong_side();
+        let (word, noun) = (word(self.resource), side.noun());
+        let article = if word.starts_with(['e', 'i', 'o']) {
+            "an"
+        } else {
+            "a"
+        };
+        let amount = match side {
+            Side::Limit => self.limit,
+            Side::Request => self.request,
+        };
+        let has = match amount {
+            _ if self.missing().is_some() => format!("has no {word} {noun}"),
+            Some(amount) => format!("has {article} {word} {noun} of {amount}"),
+            None => format!("has no {word} {noun}"),
+        };
+        match self.bound {
+            Bound::Order => {
+                let limit = self.limit.unwrap_or(Quantity::ZERO);
+                format!("{has}, more than its limit of {limit}")
+            }
+            Bound::Min(range, min) => format!(
+                "{has}; LimitRange \"{}\" demands at least {min}",
+                range.name
+            ),
+            Bound::Max(range, max) => {
+                format!("{has}; LimitRange \"{}\" allows at most {max}", range.name)
+            }
+            Bound::Ratio(range, ratio) => {
+                let request = match self.request.filter(|_| self.missing().is_none()) {
+                    Some(request) => Cow::Owned(format!(" with a request of {request}")),
+                    None => Cow::Borrowed(""),
+                };
+                let (name, ratio) = (&range.name, ratio.as_decimal());
+                format!(
+                    "{has}{request}; LimitRange \"{name}\" wants a limit of at most {ratio} times the request"
+                )
+            }
         }
     }
 }

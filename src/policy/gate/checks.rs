@@ -2,13 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    config::{Config, Mistake},
-    services::Target,
-    takeover::{Gated, Takeover},
-};
+use super::takeover::{Gated, Takeover};
 use crate::{
-    contract::{Check, CheckKind, Scope},
+    contract::{Check, Scope},
     policy::template::{Handler, HttpGet, Port, Probe, Site, Template},
 };
 
@@ -104,49 +100,6 @@ pub(super) fn follow(checks: &mut Value, ports: &[Gated<'_>]) {
                 asked.insert("port".to_owned(), json!(port.app));
             }
         }
-    }
-}
-
-/// The pod would wait for itself: a check that asks a Service which sends to this very gate.
-pub(super) fn cycles(
-    config: &Config,
-    checks: &[Check],
-    (namespace, targets, ports): (&str, &[Target], &[Gated<'_>]),
-) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    for (index, check) in checks.iter().enumerate() {
-        let Some(host) = host(&check.kind) else {
-            continue;
-        };
-        let mut labels = host.trim_end_matches('.').split('.');
-        let (name, of) = (labels.next(), labels.next());
-        let here = of.is_none_or(|of| of == namespace);
-        let own = targets.iter().find(|target| {
-            let gated = ports.iter().any(|port| target.is_at(&port.declared));
-            here && name == Some(&*target.service) && gated
-        });
-        if let Some(target) = own {
-            let text = format!(
-                "asks Service \"{}\", which sends to this pod through this gate: it would wait for itself",
-                target.service
-            );
-            let field = format!("checks[{index}].{}.host", check.kind.name());
-            mistakes.push(config.mistake(&field, &text));
-        }
-    }
-    mistakes
-}
-
-fn host(kind: &CheckKind) -> Option<&str> {
-    match kind {
-        CheckKind::Http(http) | CheckKind::Https(http) => http.host.as_deref(),
-        CheckKind::Tcp(tcp) => tcp.host.as_deref(),
-        CheckKind::Grpc(grpc) => grpc.host.as_deref(),
-        CheckKind::Dns(_)
-        | CheckKind::File(_)
-        | CheckKind::Env(_)
-        | CheckKind::Postgres(_)
-        | CheckKind::Redis(_) => None,
     }
 }
 

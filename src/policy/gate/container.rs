@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{borrow::BorrowedEnv, config::Readiness, draft::Draft, plan::Plan, takeover::Takeover};
+use super::{
+    borrow::BorrowedEnv, config::Readiness, draft::Draft, plan::Plan, resources, takeover::Takeover,
+};
 use crate::{
     contract::{
         ADMIN_PORT, GATE_CONFIG_ENV, GATE_CONTAINER, GATE_STATE_DIR_ENV, GATE_STATE_VOLUME,
@@ -39,7 +41,7 @@ pub(super) fn container(plan: &Plan<'_>, draft: &Draft, image: Image<'_>) -> Val
         "command": [PROGRAM, "run"],
         "env": env(plan, draft),
         "ports": ports(plan, draft),
-        "resources": plan.resources,
+        "resources": resources::resources(&plan.resources),
         "readinessProbe": readiness(plan.readiness),
         // Answered by the event loop that serves traffic; after a minute of silence it is started again.
         "livenessProbe": {

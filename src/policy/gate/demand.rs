@@ -43,7 +43,7 @@ impl Demand {
         }
     }
 
-    fn parse(value: &str) -> Option<Self> {
+    pub(super) fn parse(value: &str) -> Option<Self> {
         [Self::Preferred, Self::Enabled]
             .into_iter()
             .find(|demand| demand.as_str() == value)
@@ -125,7 +125,8 @@ pub(in crate::policy) fn misplaced(workload: &Workload<'_>) -> Vec<(String, Stri
     .collect()
 }
 
-fn of_namespace(namespace: &Namespace) -> Option<Demand> {
+/// What the label of a namespace asks for.
+pub(super) fn of_namespace(namespace: &Namespace) -> Option<Demand> {
     let value = namespace.labels.get(GATE_LABEL)?;
     Demand::parse(value)
 }

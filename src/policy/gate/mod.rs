@@ -26,6 +26,8 @@ mod services;
 
 mod checks;
 
+mod waits;
+
 mod borrow;
 
 mod drain;
@@ -173,7 +175,7 @@ pub fn inject(
         (Err(Hindrance::Mistakes(mistakes)), _) => hindered(asked, mistakes),
         (Err(Hindrance::Idle(_)), _) if !asked.by_pod => Injecting::Nothing,
         (Err(Hindrance::Idle(why) | Hindrance::Unfit(why)), _) => {
-            hindered(asked, vec![Mistake::unfit(why)])
+            hindered(asked, vec![Mistake::unfit(&why)])
         }
     }
 }
@@ -230,7 +232,7 @@ pub(super) fn predict<'a>(ground: &Ground<'a>, ask: borrow::Ask<'_>) -> Predicti
         Err(Hindrance::Idle(_)) if !asked.by_pod => Prediction::Nothing,
         Err(Hindrance::Idle(why) | Hindrance::Unfit(why)) => Prediction::Unfit {
             demand: asked.demand,
-            why: Mistake::unfit(why).text,
+            why: Mistake::unfit(&why).text,
         },
     }
 }

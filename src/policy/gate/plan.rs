@@ -1,5 +1,7 @@
 //! What a pod's gate will be like: which ports it takes over, what it is told, and what it shares with the app.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -11,11 +13,12 @@ use super::{
     resources,
     services::{self, Target},
     takeover::{self, Gated, Takeover},
+    waits,
 };
 use crate::{
     contract::{ADMIN_PORT, POD_IPS_ENV, Settings},
     policy::{
-        budget::PodBudget,
+        budget::{Budget, PodBudget},
         facts::{Answer, LimitRange, Namespace, Query, Release},
         settings,
         template::Template,
@@ -46,7 +49,7 @@ pub(in crate::policy) struct Plan<'a> {
     /// A sidecar of Kubernetes' own; else one of `containers`.
     pub(super) native: bool,
     pub(super) readiness: Readiness,
-    pub(super) resources: Value,
+    pub(super) resources: Budget<'static>,
     pub(super) borrowed: Borrowed<'a>,
     pub(in crate::policy) settings: Settings,
     /// What its owner should know.
@@ -59,9 +62,9 @@ pub(super) enum Hindrance {
     /// What the gate is told is wrong.
     Mistakes(Vec<Mistake>),
     /// This pod can have no gate.
-    Unfit(&'static str),
+    Unfit(Cow<'static, str>),
     /// This pod takes no traffic.
-    Idle(&'static str),
+    Idle(Cow<'static, str>),
 }
 
 /// From this release on, named target ports find native sidecars: `findPort` of the EndpointSlice controller.
@@ -82,7 +85,8 @@ pub(super) fn plan<'a>(ground: &Ground<'a>, ask: Ask<'_>) -> Result<Plan<'a>, Hi
     let native = native(config.own.sidecar, ask);
     if !template.restarts_always() && !native.unwrap_or(!is_pod) {
         return Err(Hindrance::Unfit(
-            "it ends by itself, and a gate that is no native sidecar would keep it from ending",
+            "it ends by itself, and a gate that is no native sidecar would keep it from ending"
+                .into(),
         ));
     }
     let services = ask(Query::Services {
@@ -92,7 +96,7 @@ pub(super) fn plan<'a>(ground: &Ground<'a>, ask: Ask<'_>) -> Result<Plan<'a>, Hi
     let ports = takeover::gated(template, &config, &targets)?;
     if ports.is_empty() {
         return Err(Hindrance::Idle(
-            "no container declares a TCP port that a gate could stand before",
+            "no container declares a TCP port that a gate could stand before".into(),
         ));
     }
     if let Some(taken) = ports::clash(template, &ports) {
@@ -102,20 +106,34 @@ pub(super) fn plan<'a>(ground: &Ground<'a>, ask: Ask<'_>) -> Result<Plan<'a>, Hi
     if !wrong.is_empty() {
         return Err(Hindrance::Mistakes(wrong));
     }
+    let resources = resources::budget(&config.own.resources, budget, ranges);
+    if let Some(why) = resources::no_room(&resources, budget, ranges) {
+        return Err(Hindrance::Unfit(why.into()));
+    }
     let (document, mut warnings) = document(template, &config, &ports);
     let told = config.decode(document)?;
-    let cycles = checks::cycles(&config, told.checks(), (namespace.0, &targets, &ports));
+    let cycles = waits::cycles(&config, told.checks(), (namespace.0, &targets, &ports));
     if !cycles.is_empty() {
         return Err(Hindrance::Mistakes(cycles));
     }
     let borrowed = borrowed(template, namespace.0, (&ports, &config, &told), ask)?;
     warnings.extend(checks::shared(told.checks()));
+    warnings.extend(waits::outlasted(&told));
+    if !is_pod {
+        // A pod is made by somebody who reads no warnings, and its workload was told.
+        warnings.extend(waits::on_gates(
+            template,
+            told.checks(),
+            namespace,
+            services.as_deref(),
+        ));
+    }
     Ok(Plan {
         port_env: config.port_env().to_owned(),
         // As one of `containers` it works everywhere.
         native: native.unwrap_or(false),
         readiness: config.own.readiness,
-        resources: resources::resources(&config.own.resources, budget, ranges),
+        resources,
         borrowed,
         settings: told,
         warnings: [
@@ -132,12 +150,12 @@ fn fits(template: &Template<'_>) -> Result<(), Hindrance> {
     let spec = template.spec.as_ref();
     if template.is_windows() {
         return Err(Hindrance::Unfit(
-            "it runs on Windows, and the gate on Linux",
+            "it runs on Windows, and the gate on Linux".into(),
         ));
     }
     if spec.and_then(|spec| spec.host_network) == Some(true) {
         return Err(Hindrance::Unfit(
-            "it has hostNetwork, where the gate's ports would be taken from the whole node",
+            "it has hostNetwork, where the gate's ports would be taken from the whole node".into(),
         ));
     }
     Ok(())

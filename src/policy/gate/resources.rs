@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::config::{Amount, Amounts, Config, Mistake};
+use super::config::{self, Amounts, Config, Mistake};
+use crate::contract::GATE_CONFIG_ANNOTATION;
 use crate::policy::{
-    budget::{Budget, PodBudget, Side},
+    budget::{Amount, Budget, Origin, PodBudget, Side},
+    conflict,
     facts::LimitRange,
     quantity::Quantity,
 };
@@ -41,12 +43,15 @@ const GUARANTEED: [(&str, Quantity); 2] = [
     ("memory", Quantity::from_mebibytes(64)),
 ];
 
-/// `resources` of the gate in a pod of this budget.
-pub(super) fn resources(own: &Amounts, budget: &PodBudget<'_>, ranges: &[LimitRange]) -> Value {
+/// What the gate asks for in a pod of this budget.
+pub(super) fn budget(
+    own: &Amounts,
+    budget: &PodBudget<'_>,
+    ranges: &[LimitRange],
+) -> Budget<'static> {
     let guaranteed = is_guaranteed(budget);
     let best_effort = is_best_effort(budget);
-    let mut requests = Map::new();
-    let mut limits = Map::new();
+    let mut gate = Budget::default();
     for mut need in [CPU, MEMORY] {
         let name = need.resource;
         if guaranteed {
@@ -69,11 +74,45 @@ pub(super) fn resources(own: &Amounts, budget: &PodBudget<'_>, ranges: &[LimitRa
             (None, Some(limit)) if by_itself => (Some(need.request.min(limit)), Some(limit)),
             told => told,
         };
-        for (map, amount) in [(&mut requests, request), (&mut limits, limit)] {
-            map.extend(amount.map(|amount| (name.to_owned(), json!(amount.to_string()))));
+        for (side, quantity) in [(Side::Request, request), (Side::Limit, limit)] {
+            if quantity.is_some() {
+                let origin = Origin::Patch;
+                (gate.side_mut(side)).fill(name, Amount { quantity, origin });
+            }
         }
     }
-    json!({"limits": limits, "requests": requests})
+    gate
+}
+
+/// `resources` of a container.
+pub(super) fn resources(budget: &Budget<'_>) -> Value {
+    let amounts = |side: Side| {
+        let amounts = budget.side(side).iter();
+        let written = amounts.filter_map(|(name, amount)| {
+            Some((name.to_owned(), json!(amount.quantity?.to_string())))
+        });
+        written.collect::<Map<_, _>>()
+    };
+    json!({"limits": amounts(Side::Limit), "requests": amounts(Side::Request)})
+}
+
+/// Why LimitRanger would refuse the pod with the gate, where it would let it in without.
+pub(super) fn no_room(
+    gate: &Budget<'static>,
+    budget: &PodBudget<'_>,
+    ranges: &[LimitRange],
+) -> Option<String> {
+    let without = conflict::of_pod(budget, &Budget::default(), ranges);
+    let mut with = conflict::of_pod(budget, gate, ranges).into_iter();
+    let known = |one: &conflict::Conflict<'_, '_>| {
+        let mut without = without.iter();
+        without.any(|other| (other.resource, other.bound) == (one.resource, one.bound))
+    };
+    let conflict = with.find(|conflict| !known(conflict))?;
+    Some(format!(
+        "with the gate it {}; leave room for it, or set its resources in {GATE_CONFIG_ANNOTATION}",
+        conflict.reason()
+    ))
 }
 
 /// Requests that are told and are more than the limits that are.
@@ -92,7 +131,7 @@ pub(super) fn mistakes(config: &Config) -> Vec<Mistake> {
     wrong.collect()
 }
 
-fn told(amount: &Amount, name: &str) -> Option<Quantity> {
+fn told(amount: &config::Amount, name: &str) -> Option<Quantity> {
     match name {
         "cpu" => amount.cpu,
         _ => amount.memory,

@@ -22,7 +22,7 @@ pub(super) static GATE_CONFIG: Rule = Rule {
           profile, and a wrong field is refused with its line. A check may name an env entry or a mounted file of the app, \
           which the gate is given, too; one that no container has is refused. So is a check that asks the pod's own \
           Service, since it would wait for itself, and a gate for a pod that can have none: on Windows, with hostNetwork, \
-          or without a TCP port. The namespace's label `portcullis.dev/enforce` does not lower this rule.",
+          without a TCP port, or where a LimitRange for pods leaves no room for it. The namespace's label `portcullis.dev/enforce` does not lower this rule.",
     example: "\
 kind: Deployment
 spec:
@@ -69,6 +69,7 @@ spec:
         "spec.initContainers",
         "spec.nodeSelector",
         "spec.os",
+        "spec.resources",
         "spec.restartPolicy",
     ],
     check: config,
@@ -76,11 +77,14 @@ spec:
 
 pub(super) static GATE_TAKEOVER: Rule = Rule {
     id: RuleId::GateTakeover,
-    summary: "traffic comes to the gate and not past it, the drain has time, and a rollout does not outrun the ramp",
+    summary: "traffic comes to the gate and not past it, the drain has time, a rollout does not outrun the ramp, and \
+              nobody waits in vain",
     why: "A gate takes over a port by its name, which Services follow. One that sends to the app by number walks past it, a \
           NetworkPolicy that admits the app by number shuts clients out of it, and UDP never comes to it. A grace period \
           that leaves the drain under 5 seconds cuts requests off. And a rollout goes on as soon as a new pod is ready, \
-          while its gate may still be letting requests through by steps, unless `minReadySeconds` outlasts the ramp. A \
+          while its gate may still be letting requests through by steps, unless `minReadySeconds` outlasts the ramp. What \
+          waits for a restarted app gets 503 if its warm-up can last longer than `hold.maxWait`. And two workloads whose \
+          gates wait for each other never open: a check that asks a Service behind gates may be one half of that. A \
           change of `replicas` or `minReadySeconds` alone is never sent to the webhook, so that scaling never depends on \
           it.",
     example: "\

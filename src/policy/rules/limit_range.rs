@@ -1,8 +1,8 @@
 //! Requests and limits: that they agree with each other and with the LimitRanges of the namespace.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::fmt::Write as _;
 
-use super::{Context, Rule, RuleId, resources::word};
+use super::{Context, Rule, RuleId};
 use crate::policy::{
     budget::Side,
     conflict::{Bound, Conflict, conflicts},
@@ -75,7 +75,7 @@ fn describe(context: &Context<'_>, conflict: &Conflict<'_, '_>) -> Finding {
     let who = site.map_or_else(|| String::from("the pod"), |site| site.to_string());
     let below = format!(
         "/resources/{}/{}",
-        wrong_side(conflict).field(),
+        conflict.wrong_side().field(),
         resource.replace('~', "~0").replace('/', "~1")
     );
     Finding {
@@ -86,7 +86,7 @@ fn describe(context: &Context<'_>, conflict: &Conflict<'_, '_>) -> Finding {
             Some(site) => context.pointer(site, &below),
             None => format!("{}/spec{below}", context.workload.kind.template),
         },
-        message: format!("{who} {}", reason(conflict)),
+        message: format!("{who} {}", conflict.reason()),
         fix: site
             .zip(mended(conflict))
             .map(|(site, yaml)| context.fix(site, yaml)),
@@ -148,65 +148,6 @@ fn offences(conflict: &Conflict<'_, '_>) -> Vec<Offence> {
                     .checked_div(request.milli())
             });
             vec![offence("limits", ratio.unwrap_or_default())]
-        }
-    }
-}
-
-/// The half to point at.
-fn wrong_side(conflict: &Conflict<'_, '_>) -> Side {
-    let limit_is = |wrong: &dyn Fn(Quantity) -> bool| conflict.limit.is_some_and(wrong);
-    match (conflict.missing(), conflict.bound) {
-        (Some(side), _) => side,
-        (None, Bound::Max(_, max)) if limit_is(&|limit| limit > max) => Side::Limit,
-        (None, Bound::Min(_, min))
-            if limit_is(&|limit| limit < min) && conflict.request >= Some(min) =>
-        {
-            Side::Limit
-        }
-        (None, Bound::Ratio(..)) => Side::Limit,
-        (None, Bound::Max(..) | Bound::Min(..) | Bound::Order) => Side::Request,
-    }
-}
-
-/// What is wrong, to follow the name of the container or `the pod`.
-fn reason(conflict: &Conflict<'_, '_>) -> String {
-    let side = wrong_side(conflict);
-    let (word, noun) = (word(conflict.resource), side.noun());
-    let article = if word.starts_with(['e', 'i', 'o']) {
-        "an"
-    } else {
-        "a"
-    };
-    let amount = match side {
-        Side::Limit => conflict.limit,
-        Side::Request => conflict.request,
-    };
-    let has = match amount {
-        _ if conflict.missing().is_some() => format!("has no {word} {noun}"),
-        Some(amount) => format!("has {article} {word} {noun} of {amount}"),
-        None => format!("has no {word} {noun}"),
-    };
-    match conflict.bound {
-        Bound::Order => {
-            let limit = conflict.limit.unwrap_or(Quantity::ZERO);
-            format!("{has}, more than its limit of {limit}")
-        }
-        Bound::Min(range, min) => format!(
-            "{has}; LimitRange \"{}\" demands at least {min}",
-            range.name
-        ),
-        Bound::Max(range, max) => {
-            format!("{has}; LimitRange \"{}\" allows at most {max}", range.name)
-        }
-        Bound::Ratio(range, ratio) => {
-            let request = match conflict.request.filter(|_| conflict.missing().is_none()) {
-                Some(request) => Cow::Owned(format!(" with a request of {request}")),
-                None => Cow::Borrowed(""),
-            };
-            let (name, ratio) = (&range.name, ratio.as_decimal());
-            format!(
-                "{has}{request}; LimitRange \"{name}\" wants a limit of at most {ratio} times the request"
-            )
         }
     }
 }

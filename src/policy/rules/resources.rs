@@ -6,7 +6,7 @@ use super::{Context, Rule, RuleId};
 use crate::{
     contract::GATE_CONTAINER,
     policy::{
-        budget::{Amount, Origin, Side},
+        budget::{Amount, Origin, Side, word},
         finding::{Finding, Level, Offence},
         quantity::{Invalid, Quantity},
         settings::Settings,
@@ -234,11 +234,6 @@ impl fmt::Display for Fault<'_> {
             }
         }
     }
-}
-
-/// A resource's name in a sentence.
-pub(super) fn word(resource: &str) -> &str {
-    if resource == "cpu" { "CPU" } else { resource }
 }
 
 /// An amount to paste: what settings patch in, else a modest one; a request no higher than the limit there is, and a limit

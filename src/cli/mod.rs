@@ -10,6 +10,9 @@ mod progress;
 /// The cluster of a kubeconfig, found as kubectl finds it.
 mod cluster;
 
+/// Options that some commands share.
+mod options;
+
 /// `portcullis check`.
 pub mod check;
 
@@ -26,4 +29,5 @@ pub mod settings;
 pub mod why;
 
 pub use cluster::ClusterError;
+pub use options::{ClusterOptions, Format};
 pub use terminal::Color;

@@ -43,12 +43,22 @@ fn a_sound_installation_is_found_sound_check_by_check() {
         "registration ok",
         "MutatingWebhookConfiguration portcullis: 5 entries, all open",
     );
+    said.has(
+        "label-guard ok",
+        "ValidatingAdmissionPolicy portcullis-namespace-labels and its binding are there",
+    );
     said.has("certificate ok", "all entries trust the same authority");
     said.has("certificate ok", "Secret portcullis-ca");
     said.has("reach ok", "validate.portcullis.dev");
     said.has("rights ok", "rights that it needs");
     said.has("namespaces ok", "kube-system, portcullis-system");
-    for broken in ["versions", "registration", "certificate", "rights"] {
+    for broken in [
+        "versions",
+        "registration",
+        "label-guard",
+        "certificate",
+        "rights",
+    ] {
         said.lacks(&format!("{broken} fail"), "");
         said.lacks(&format!("{broken} unknown"), "");
     }
@@ -170,6 +180,19 @@ fn rights_and_configurations_that_are_gone_are_found() {
     admin
         .call("delete mutatingwebhookconfiguration portcullis")
         .ok();
+    let weakened = r#"{"spec":{"failurePolicy":"Ignore"}}"#;
+    let guard = "validatingadmissionpolicy";
+    let arguments = [
+        "patch",
+        guard,
+        "portcullis-namespace-labels",
+        "-p",
+        weakened,
+    ];
+    admin.call_with(&arguments, None).ok();
+    admin
+        .call("delete validatingadmissionpolicybinding portcullis-namespace-labels")
+        .ok();
     let said = doctor(admin.kubeconfig(), &namespace);
     admin.apply(&list(session.manifests().to_vec())).ok();
     // It looks once a minute, and when it starts.
@@ -191,6 +214,14 @@ fn rights_and_configurations_that_are_gone_are_found() {
     said.has(
         "registration fail",
         "MutatingWebhookConfiguration portcullis is not there",
+    );
+    said.has(
+        "label-guard fail",
+        "ValidatingAdmissionPolicy portcullis-namespace-labels has failurePolicy Ignore",
+    );
+    said.has(
+        "label-guard fail",
+        "ValidatingAdmissionPolicyBinding portcullis-namespace-labels is not there",
     );
 }
 
@@ -266,6 +297,7 @@ fn who_may_see_nothing_is_told_what_was_not_checked_and_why() {
     for check in [
         "server",
         "registration",
+        "label-guard",
         "certificate",
         "reach",
         "rights",

@@ -4,18 +4,16 @@
 //! kubeconfig -> patient (what the caller may see of the cluster) -> checks -> report
 //! ```
 
-use std::{
-    io::{self, BufWriter, Write},
-    path::PathBuf,
-};
+use std::io::{self, BufWriter, Write};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::runtime;
 
 use super::{
-    cluster::{self, ClusterError},
+    cluster::ClusterError,
+    options::{ClusterOptions, Format},
     progress::Progress,
-    terminal::{Color, Palette, Pipe},
+    terminal::Pipe,
 };
 
 /// What the caller may see of the cluster.
@@ -32,6 +30,9 @@ mod server;
 
 /// The webhook configurations: are they there, and open?
 mod registration;
+
+/// The guard of our labels: is it there, and as it was shipped?
+mod label_guard;
 
 /// The authority in them: is it the one that signs what is served?
 mod certificate;
@@ -64,10 +65,6 @@ use report::{Line, Report};
 
 Looks only, with the rights of the kubeconfig; the objects that it sends are dry runs.")]
 pub struct DoctorArgs {
-    /// A kubeconfig other than kubectl's
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
     /// The namespace that Portcullis is installed in
     #[arg(
         short,
@@ -82,22 +79,8 @@ pub struct DoctorArgs {
     #[arg(long, default_value = "default", value_name = "NAMESPACE")]
     dry_run_in: String,
 
-    /// Format of the output
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    output: Format,
-
-    /// When to colour text
-    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
-    color: Color,
-}
-
-/// A format of output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people: a line a check, and how to mend what is wrong
-    Text,
-    /// For programs: all lines and a summary
-    Json,
+    #[command(flatten)]
+    cluster: ClusterOptions,
 }
 
 /// What came of an examination.
@@ -131,6 +114,7 @@ enum Check {
     Versions,
     Server,
     Registration,
+    LabelGuard,
     Certificate,
     Reach,
     Rights,
@@ -154,7 +138,7 @@ async fn examine(
     out: impl Write,
     errors: &mut dyn Write,
 ) -> Result<Outcome, Error> {
-    let config = cluster::impatient(cluster::config(args.kubeconfig.clone()).await?);
+    let config = args.cluster.config().await?;
     let server = config.cluster_url.to_string();
     let patient = Patient::new(config, &args.namespace, &args.dry_run_in)?;
     patient.release().await.map_err(Error::Unreachable)?;
@@ -168,8 +152,8 @@ async fn examine(
     }
     progress.clear(errors)?;
     let mut out = BufWriter::new(Pipe::new(out));
-    match args.output {
-        Format::Text => report.write_text(&server, Palette::new(args.color), &mut out)?,
+    match args.cluster.output {
+        Format::Text => report.write_text(&server, args.cluster.palette(), &mut out)?,
         Format::Json => report.write_json(&server, &mut out)?,
     }
     out.flush()?;
@@ -179,10 +163,11 @@ async fn examine(
 // === impl Check ===
 
 impl Check {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Versions,
         Self::Server,
         Self::Registration,
+        Self::LabelGuard,
         Self::Certificate,
         Self::Reach,
         Self::Rights,
@@ -198,6 +183,7 @@ impl Check {
             Self::Versions => "versions",
             Self::Server => "server",
             Self::Registration => "registration",
+            Self::LabelGuard => "label-guard",
             Self::Certificate => "certificate",
             Self::Reach => "reach",
             Self::Rights => "rights",
@@ -213,6 +199,7 @@ impl Check {
             Self::Versions => versions::look(patient).await,
             Self::Server => server::look(patient).await,
             Self::Registration => registration::look(patient).await,
+            Self::LabelGuard => label_guard::look(patient).await,
             Self::Certificate => certificate::look(patient).await,
             Self::Reach => reach::look(patient).await,
             Self::Rights => rights::look(patient).await,

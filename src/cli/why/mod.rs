@@ -4,17 +4,15 @@
 //! name -> target (which pods) -> look (gate through the API server, conditions, events) -> report
 //! ```
 
-use std::{
-    io::{self, BufWriter, Write},
-    path::PathBuf,
-};
+use std::io::{self, BufWriter, Write};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::runtime;
 
 use super::{
-    cluster::{self, Api, ClusterError},
-    terminal::{Color, Palette, Pipe},
+    cluster::{Api, ClusterError},
+    options::{ClusterOptions, Format},
+    terminal::Pipe,
 };
 
 /// Which pods are meant.
@@ -52,26 +50,8 @@ pub struct WhyArgs {
     #[arg(short, long)]
     namespace: Option<String>,
 
-    /// A kubeconfig other than kubectl's
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// Format of the output
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    output: Format,
-
-    /// When to colour text
-    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
-    color: Color,
-}
-
-/// A format of output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Text,
-    /// For programs: each pod, with all that its gate says
-    Json,
+    #[command(flatten)]
+    cluster: ClusterOptions,
 }
 
 /// What came of it.
@@ -122,15 +102,15 @@ pub fn run(args: &WhyArgs, out: impl Write) -> Result<Outcome, Error> {
 }
 
 async fn tell(args: &WhyArgs, out: impl Write) -> Result<Outcome, Error> {
-    let config = cluster::impatient(cluster::config(args.kubeconfig.clone()).await?);
+    let config = args.cluster.config().await?;
     let namespace = args.namespace.as_ref().unwrap_or(&config.default_namespace);
     let namespace = namespace.clone();
     let api = Api::connect(config)?;
     let pods = args.target.pods(&api, &namespace).await?;
     let report = Report::new(look::at(&api, &namespace, &pods).await);
     let mut out = BufWriter::new(Pipe::new(out));
-    match args.output {
-        Format::Text => report.write_text(Palette::new(args.color), &mut out)?,
+    match args.cluster.output {
+        Format::Text => report.write_text(args.cluster.palette(), &mut out)?,
         Format::Json => report.write_json(&mut out)?,
     }
     out.flush()?;

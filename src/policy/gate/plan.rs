@@ -102,14 +102,7 @@ pub(super) fn plan<'a>(ground: &Ground<'a>, ask: Ask<'_>) -> Result<Plan<'a>, Hi
     if let Some(taken) = ports::clash(template, &ports) {
         return Err(Hindrance::Mistakes(vec![config.mistake("ports", &taken)]));
     }
-    let wrong = resources::mistakes(&config);
-    if !wrong.is_empty() {
-        return Err(Hindrance::Mistakes(wrong));
-    }
-    let resources = resources::budget(&config.own.resources, budget, ranges);
-    if let Some(why) = resources::no_room(&resources, budget, ranges) {
-        return Err(Hindrance::Unfit(why.into()));
-    }
+    let resources = resources(&config, budget, ranges)?;
     let (document, mut warnings) = document(template, &config, &ports);
     let told = config.decode(document)?;
     let cycles = waits::cycles(&config, told.checks(), (namespace.0, &targets, &ports));
@@ -119,15 +112,8 @@ pub(super) fn plan<'a>(ground: &Ground<'a>, ask: Ask<'_>) -> Result<Plan<'a>, Hi
     let borrowed = borrowed(template, namespace.0, (&ports, &config, &told), ask)?;
     warnings.extend(checks::shared(told.checks()));
     warnings.extend(waits::outlasted(&told));
-    if !is_pod {
-        // A pod is made by somebody who reads no warnings, and its workload was told.
-        warnings.extend(waits::on_gates(
-            template,
-            told.checks(),
-            namespace,
-            services.as_deref(),
-        ));
-    }
+    let (checks, services) = (told.checks(), services.as_deref());
+    warnings.extend(waits::on_gates(template, checks, namespace, services));
     Ok(Plan {
         port_env: config.port_env().to_owned(),
         // As one of `containers` it works everywhere.
@@ -159,6 +145,23 @@ fn fits(template: &Template<'_>) -> Result<(), Hindrance> {
         ));
     }
     Ok(())
+}
+
+/// What the gate asks for, if the pod is let in with it.
+fn resources(
+    config: &Config,
+    budget: &PodBudget<'_>,
+    ranges: &[LimitRange],
+) -> Result<Budget<'static>, Hindrance> {
+    let wrong = resources::mistakes(config);
+    if !wrong.is_empty() {
+        return Err(Hindrance::Mistakes(wrong));
+    }
+    let gate = resources::budget(&config.own.resources, budget, ranges);
+    match resources::no_room(&gate, budget, ranges) {
+        Some(why) => Err(Hindrance::Unfit(why.into())),
+        None => Ok(gate),
+    }
 }
 
 /// Whether the gate is a sidecar of Kubernetes' own; `None` where the releases are unknown.

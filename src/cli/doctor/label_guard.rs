@@ -133,8 +133,8 @@ mod tests {
         let mut live = yaml::documents(shipped.manifest);
         let mut live = live.next().unwrap().unwrap().value;
         change(&mut live["spec"]);
-        let line = shipped.judge(Some(&live));
-        line.map_or_else(String::new, |line| serde_json::to_string(&line).unwrap())
+        let found = shipped.judge(Some(&live));
+        found.map_or_else(String::new, |line| serde_json::to_string(&line).unwrap())
     }
 
     #[test]
@@ -150,7 +150,7 @@ mod tests {
             assert_eq!(said(shipped, |_| ()), "");
         }
         let reworded = said(POLICY, |spec| {
-            spec["validations"][0]["message"] = json!("no")
+            spec["validations"][0]["message"] = json!("no");
         });
         assert_eq!(reworded, "", "its words are anybody's");
     }
@@ -173,7 +173,7 @@ mod tests {
             "{audits}"
         );
         let both = said(BINDING, |spec| {
-            spec["validationActions"] = json!(["Deny", "Audit"])
+            spec["validationActions"] = json!(["Deny", "Audit"]);
         });
         assert!(
             both.contains("warn") && both.contains("spec.validationActions"),

@@ -28,6 +28,8 @@ pub enum Scope {
     Named(&'static [&'static str]),
     /// In our own namespace, on objects of these names; no names means any, since `create` can't be given one.
     Own(&'static [&'static str]),
+    /// In the namespace of the self-check, on any object.
+    SelfCheck,
 }
 
 /// What the lookups need. For `env-parity` of the kinds that settings add, a role of the operator's own must give
@@ -87,8 +89,48 @@ pub const WRITES: &[Access] = &[
     // Our registration: `rules`, `failurePolicy` and `caBundle`, by server-side apply.
     Access::webhooks("get", "validatingwebhookconfigurations"),
     Access::webhooks("patch", "validatingwebhookconfigurations"),
+    Access::webhooks("watch", "validatingwebhookconfigurations"),
     Access::webhooks("get", "mutatingwebhookconfigurations"),
     Access::webhooks("patch", "mutatingwebhookconfigurations"),
+    Access::webhooks("watch", "mutatingwebhookconfigurations"),
+    // Which replica does that.
+    Access {
+        verb: "create",
+        group: "coordination.k8s.io",
+        resource: "leases",
+        scope: Scope::Own(&[]),
+    },
+    Access {
+        verb: "get",
+        group: "coordination.k8s.io",
+        resource: "leases",
+        scope: Scope::Own(&[LEASE]),
+    },
+    Access {
+        verb: "update",
+        group: "coordination.k8s.io",
+        resource: "leases",
+        scope: Scope::Own(&[LEASE]),
+    },
+    // The proof that we answer: dry runs, through every API server, to every replica.
+    Access {
+        verb: "create",
+        group: "",
+        resource: "pods",
+        scope: Scope::SelfCheck,
+    },
+    Access {
+        verb: "get",
+        group: "discovery.k8s.io",
+        resource: "endpointslices",
+        scope: Scope::Named(&[API_SERVERS]),
+    },
+    Access {
+        verb: "list",
+        group: "discovery.k8s.io",
+        resource: "endpointslices",
+        scope: Scope::Own(&[]),
+    },
 ];
 
 /// The Secret that holds our certificate authority, in our own namespace.
@@ -96,6 +138,16 @@ pub const CA_SECRET: &str = "portcullis-ca";
 
 /// The name of both webhook configurations.
 pub const CONFIGURATION: &str = "portcullis";
+
+/// The Lease of the replica that writes them, in our own namespace.
+pub const LEASE: &str = "portcullis";
+
+/// The namespace where nothing but our own dry runs is ever made.
+pub const SELF_CHECK_NAMESPACE: &str = "portcullis-self-check";
+
+/// The EndpointSlice of the API servers, in the namespace `default`: they keep it themselves, under this name
+/// (kubernetes `pkg/controlplane/reconcilers`).
+pub const API_SERVERS: &str = "kubernetes";
 
 // === impl Access ===
 

@@ -35,6 +35,11 @@ pub(super) struct ReadBody<S> {
 // === impl ReadBody ===
 
 impl<S> ReadBody<S> {
+    /// The service within, for a body that was read otherwise.
+    pub(super) fn inner(&self) -> &S {
+        &self.inner
+    }
+
     pub(super) fn new(inner: S) -> Self {
         Self {
             inner,
@@ -78,6 +83,17 @@ where
             drop(turn); // only now: until then the body was held
             answer
         })
+    }
+}
+
+/// Reads a body that says that it is small; `None` for one that does not.
+pub(super) async fn read_small<B>(body: B) -> Result<Option<Vec<u8>>, Rejected>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    match expected_bytes(&body)? {
+        expected if expected <= SMALL_BODY_BYTES => read(body, expected).await.map(Some),
+        _ => Ok(None),
     }
 }
 

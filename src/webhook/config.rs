@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use http::Uri;
 use rustls::pki_types::DnsName;
 use thiserror::Error;
 
@@ -56,6 +57,19 @@ pub struct ServeArgs {
     /// Name of our Service: the certificate is for SERVICE.NAMESPACE.svc.
     #[arg(long, default_value = "portcullis")]
     service: String,
+
+    /// Name of this replica, and of no other: its pod's, inside a cluster.
+    #[arg(long, env = "PORTCULLIS_REPLICA", default_value = "portcullis")]
+    replica: String,
+
+    /// More API servers to prove ourselves to than that of the kubeconfig, separated by commas; inside a cluster all are found.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "URL",
+        requires = "kubeconfig"
+    )]
+    api_server: Vec<Uri>,
 
     /// Settings file in YAML; reloaded when its content changes.
     #[arg(long, value_name = "FILE")]
@@ -136,6 +150,12 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// Ours.
     pub namespace: String,
+    /// The name of our Service.
+    pub service: String,
+    /// The name of this replica.
+    pub replica: String,
+    /// More API servers than that of the kubeconfig.
+    pub api_servers: Vec<Uri>,
     /// `None`: defaults.
     pub settings: Option<PathBuf>,
     /// The gate's image, where settings name none.
@@ -158,6 +178,8 @@ impl From<ServeArgs> for Config {
             kubeconfig,
             namespace,
             service,
+            replica,
+            api_server: api_servers,
             settings,
             gate_image,
             tls_san,
@@ -196,6 +218,9 @@ impl From<ServeArgs> for Config {
             admin_listen,
             kubeconfig,
             namespace,
+            service,
+            replica,
+            api_servers,
             settings,
             gate_image: gate_image.filter(|image| !image.is_empty()),
             certificates,

@@ -51,6 +51,7 @@ async fn answer(path: &str, review: String) -> Value {
         api.live(metrics.facts.clone()),
         settings,
         Arc::clone(&metrics),
+        "replica-a".to_owned(),
     );
     let request = Request::post(path)
         .header("content-type", "application/json")

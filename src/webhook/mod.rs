@@ -21,6 +21,9 @@ pub mod stack;
 /// The body, read within bounds.
 mod body;
 
+/// How many reviews at once, and who passes by the others.
+mod shed;
+
 /// An AdmissionReview, as it comes.
 pub mod review;
 
@@ -35,6 +38,9 @@ pub mod metrics;
 
 /// Opens the mouth of our webhook configurations.
 pub(crate) mod registration;
+
+/// The proof that the API server reaches us.
+mod proof;
 
 /// Whole reviews in, whole answers out.
 #[cfg(test)]

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::Full;
 use serde::{Serialize, Serializer};
@@ -115,6 +115,19 @@ pub(super) fn verdict(uid: &str, verdict: &Verdict) -> Answer {
         warnings: &verdict.warnings,
         ..AdmissionResponse::new(uid, !refused)
     })
+}
+
+/// A self-check refused, in these words. The connection ends with it, so that the next one has to be dialled: what is
+/// proved is that the API server can, and not that it could once.
+pub(super) fn self_check(uid: &str, refusal: &str) -> Answer {
+    let mut answer = review(AdmissionResponse {
+        status: Some(Status::new(StatusCode::FORBIDDEN, refusal)),
+        audit_annotations: decided("self-check"),
+        ..AdmissionResponse::new(uid, false)
+    });
+    let close = HeaderValue::from_static("close");
+    answer.headers_mut().insert(CONNECTION, close);
+    answer
 }
 
 /// Let in without a verdict; `decision` tells the audit log why.

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::config::{CertificateSource, Config};
 use super::metrics::{Certificate, Metrics};
 use super::polled::Reloads;
-use super::registration::Registration;
+use super::proof::{self, ApiServers, Endpoints, Prover, Reach};
+use super::registration::{Registration, Replica};
 use super::service::Admission;
 use super::settings::{InForce, SettingsError};
 use super::stack::stack;
@@ -135,11 +136,24 @@ async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(),
     let (webhook, admin) = (bound.webhook.local_addr()?, bound.admin.local_addr()?);
     tracing::info!(%webhook, %admin, "listening");
     // Only now: who is called must listen.
-    let registration = Registration::new(client, in_force.clone(), trust, Arc::clone(&metrics));
-    parts.background.spawn(registration.run());
+    let leaving = CancellationToken::new();
+    let us = Replica {
+        namespace: config.namespace.clone(),
+        // The name alone would be another's for who runs two under one name, and then both would write.
+        identity: format!("{}_{}", config.replica, proof::nonce()?),
+    };
+    let prover = Prover::new(reach(&config, &cluster, &client), Arc::clone(&metrics));
+    let registered = tokio::spawn(Registration::run(
+        (client, us),
+        in_force.clone(),
+        trust,
+        (prover, Arc::clone(&metrics)),
+        leaving.clone(),
+    ));
 
     let live = Live::connect(cluster, metrics.facts.clone()).map_err(ServeError::client)?;
-    let admission = Admission::new(live, in_force.settings, Arc::clone(&metrics));
+    let replica = config.replica.clone();
+    let admission = Admission::new(live, in_force.settings, Arc::clone(&metrics), replica);
     let handler = stack(admission, Arc::clone(&metrics));
 
     let stop_admin = CancellationToken::new();
@@ -150,6 +164,11 @@ async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(),
         (config.admin_limits(), Meters::unwatched()),
         stop_admin.clone().cancelled_owned(),
     );
+    let shutdown = async {
+        shutdown.await;
+        leaving.cancel();
+        let _ = registered.await; // before we stop listening: who is the last takes Fail back
+    };
     let webhook = async {
         let limits = (config.limits, metrics.server.clone());
         server::serve(bound.webhook, Some(tls), handler, limits, shutdown).await;
@@ -200,6 +219,20 @@ impl Parts {
         }
         Ok((tls, trusted))
     }
+}
+
+/// Through whom the proof goes, and whom it is to reach.
+fn reach(config: &Config, cluster: &KubeConfig, client: &Client) -> Reach {
+    let api_servers = match &config.kubeconfig {
+        None => ApiServers::Discovered,
+        Some(_) => ApiServers::Given(config.api_servers.clone()),
+    };
+    let ours = Endpoints {
+        namespace: config.namespace.clone(),
+        service: config.service.clone(),
+        replica: config.replica.clone(),
+    };
+    Reach::new(cluster.clone(), client.clone(), api_servers, ours)
 }
 
 async fn cluster(config: &Config) -> Result<KubeConfig, ServeError> {

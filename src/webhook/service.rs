@@ -16,6 +16,7 @@ use tower::Service;
 
 use super::{
     metrics::{self, Gating, Metrics, Patched, Unjudged, Webhook},
+    proof::Ticket,
     respond::{self, Answer, Rejected},
     review::Review,
 };
@@ -52,18 +53,27 @@ struct Shared {
     live: Live,
     settings: Arc<ArcSwap<Settings>>,
     metrics: Arc<Metrics>,
+    /// Our own name, for who checks whom it reaches.
+    replica: String,
 }
 
 // === impl Admission ===
 
 impl Admission {
-    /// Judges by the settings in force at each moment, with facts from `live`.
-    pub fn new(live: Live, settings: Arc<ArcSwap<Settings>>, metrics: Arc<Metrics>) -> Self {
+    /// Judges by the settings in force at each moment, with facts from `live`; `replica` signs what it says to
+    /// self-checks.
+    pub fn new(
+        live: Live,
+        settings: Arc<ArcSwap<Settings>>,
+        metrics: Arc<Metrics>,
+        replica: String,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 live,
                 settings,
                 metrics,
+                replica,
             }),
         }
     }
@@ -90,6 +100,9 @@ impl Shared {
     async fn answer(&self, request: &Request<Vec<u8>>) -> Result<Answer, Rejected> {
         let webhook = route(request)?;
         let review = Review::parse(request.body())?;
+        if let Some(ticket) = Ticket::of(&review) {
+            return Ok(self.self_check(webhook, &review, &ticket));
+        }
         let settings = self.settings.load_full();
         let kind = match judged_kind(&review, &settings) {
             Ok(kind) => kind,
@@ -106,6 +119,15 @@ impl Shared {
             Webhook::Validate => Ok(self.validate(&review, &workload, &settings, facts).await),
             Webhook::Mutate => Ok(self.mutate(&review, &workload, &settings, facts).await),
             Webhook::Inject => self.inject(&review, &workload, &settings, facts).await,
+        }
+    }
+
+    /// By no rule and no setting: the entry that is named refuses, and the others have no part in it.
+    fn self_check(&self, webhook: Webhook, review: &Review<'_>, ticket: &Ticket) -> Answer {
+        if ticket.entry().webhook() == webhook {
+            respond::self_check(&review.uid, &ticket.refusal(&self.replica))
+        } else {
+            respond::allowed(&review.uid, "self-check", &[])
         }
     }
 
@@ -390,6 +412,7 @@ mod tests {
                 api.live(metrics.facts.clone()),
                 settings,
                 Arc::clone(&metrics),
+                "replica-a".to_owned(),
             );
             Self {
                 admission,
@@ -465,6 +488,49 @@ mod tests {
         };
         let containers: Vec<_> = (0..containers).map(container).collect();
         json!({"metadata": {"name": "app"}, "spec": {"containers": containers}})
+    }
+
+    #[tokio::test]
+    async fn a_self_check_is_refused_by_the_entry_it_names_and_by_no_rule_or_setting() {
+        let served = Served::start().await;
+        for enforce in ["deny", "none"] {
+            let settings = Settings::from_value(json!({"enforce": enforce})).unwrap();
+            served.admission.shared.settings.store(Arc::new(settings));
+            for entry in metrics::Entry::ALL {
+                let ticket = Ticket::new(entry).unwrap();
+                let mut review = review(&pod(1));
+                review["request"]["namespace"] = "portcullis-self-check".into();
+                review["request"]["object"]["metadata"]["annotations"] =
+                    json!({"portcullis.dev/self-check": ticket.annotation()});
+                for (path, webhook) in [
+                    ("/validate", Webhook::Validate),
+                    ("/mutate", Webhook::Mutate),
+                    ("/inject", Webhook::Inject),
+                ] {
+                    let request = Request::post(path)
+                        .header(CONTENT_TYPE, "application/json")
+                        .body(review.to_string().into_bytes())
+                        .unwrap();
+                    let (head, answer) = served.send(request).await;
+                    let response = &answer["response"];
+                    let is_named = entry.webhook() == webhook;
+                    assert_eq!(response["allowed"], !is_named, "{entry:?} at {path}");
+                    assert_eq!(response.get("patch"), None);
+                    if is_named {
+                        let words = ticket.refusal("replica-a");
+                        assert_eq!(response["status"]["message"], words);
+                        assert_eq!(
+                            head.headers["connection"], "close",
+                            "the next one is dialled"
+                        );
+                    }
+                }
+                // Elsewhere the annotation is nobody's word.
+                review["request"]["namespace"] = "shop".into();
+                let (_, answer) = served.post(review.to_string()).await;
+                assert_eq!(answer["response"]["allowed"], true, "{answer}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -4,10 +4,9 @@
 //! catch panic      500 for that request only, counted: server::connection, which both programs share
 //!   metrics, span  in flight, duration; every error becomes an answer here and nowhere else
 //!     timeout      below the webhook's own, so that the API server hears from us and not from its clock
-//!       load shed  above the limit, so that what finds no place is refused at once instead of waiting
-//!         limit    reviews at once
-//!           body   read whole, within bounds
-//!             route, review, judge, respond
+//!       limit      reviews at once; what finds no place is shed at once instead of waiting, but for self-checks
+//!         body     read whole, within bounds
+//!           route, review, judge, respond
 //! ```
 
 use std::{
@@ -23,25 +22,19 @@ use http::Request;
 use http_body::Body;
 use metrics::Gauge;
 use tokio::time::Instant;
-use tower::{
-    BoxError, Service, ServiceBuilder, ServiceExt as _, limit::GlobalConcurrencyLimitLayer,
-    load_shed::error::Overloaded, timeout::error::Elapsed,
-};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _, timeout::error::Elapsed};
 use tracing::Instrument as _;
 
 use super::{
     body::ReadBody,
     metrics::{Metrics, Webhook},
     respond::{self, Answer, Rejected},
+    shed::Shed,
 };
 
 /// From a request's head to its answer. `timeoutSeconds` is 3 in our webhook configurations, so there is half a second for
 /// the way there and back.
 pub(super) const REVIEW_TIMEOUT: Duration = Duration::from_millis(2500);
-
-/// Reviews at once. One takes a fraction of a millisecond, or two seconds where the API server is slow to tell the facts;
-/// then this is 256 reviews a second, from some 30 MiB of memory (body and buffers).
-const CONCURRENT_REVIEWS: usize = 512;
 
 /// The outermost layer: counts, names and answers.
 #[derive(Clone, Debug)]
@@ -67,8 +60,7 @@ where
 {
     let inner = ServiceBuilder::new()
         .timeout(REVIEW_TIMEOUT)
-        .load_shed()
-        .layer(GlobalConcurrencyLimitLayer::new(CONCURRENT_REVIEWS))
+        .layer_fn(Shed::new)
         .layer_fn(ReadBody::new)
         .service(service);
     Stack { inner, metrics }
@@ -116,7 +108,6 @@ where
 fn reject(error: BoxError, metrics: &Metrics) -> Answer {
     let rejected = match error.downcast::<Rejected>() {
         Ok(rejected) => *rejected,
-        Err(error) if error.is::<Overloaded>() => Rejected::Shed,
         Err(error) => {
             debug_assert!(
                 error.is::<Elapsed>(),
@@ -162,7 +153,7 @@ mod tests {
     use tokio::sync::Semaphore;
     use tower::service_fn;
 
-    use super::*;
+    use super::{super::shed::CONCURRENT_REVIEWS, *};
 
     const MIB: usize = 1024 * 1024;
 
@@ -251,6 +242,66 @@ mod tests {
             counted(&metrics, "portcullis_webhook_requests_in_flight"),
             0
         );
+    }
+
+    fn self_check(padding: usize) -> Request<Full<Bytes>> {
+        let nonce = "0".repeat(32);
+        let annotation = format!("validate.portcullis.dev/{nonce}");
+        let object = serde_json::json!({"metadata": {
+            "annotations": {"portcullis.dev/self-check": annotation, "padding": " ".repeat(padding)},
+        }});
+        let review = serde_json::json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "an-uid", "kind": {"version": "v1", "kind": "Pod"}, "operation": "CREATE",
+                "namespace": "portcullis-self-check", "object": object,
+            },
+        });
+        Request::post("/validate")
+            .body(review.to_string().into())
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_self_check_passes_by_the_load_that_somebody_makes() {
+        let (permits, calls, metrics) = (
+            Arc::new(Semaphore::new(0)),
+            Arc::default(),
+            Arc::<Metrics>::default(),
+        );
+        let stack = stack(waiting(&permits, &calls), Arc::clone(&metrics));
+        let mut under_way: Vec<_> = (0..CONCURRENT_REVIEWS)
+            .map(|_| tokio_test::task::spawn(stack.clone().oneshot(request(2))))
+            .collect();
+        for answer in &mut under_way {
+            assert!(answer.poll().is_pending());
+        }
+        let mut checks: Vec<_> = (0..16)
+            .map(|_| tokio_test::task::spawn(stack.clone().oneshot(self_check(0))))
+            .collect();
+        for check in &mut checks {
+            assert!(check.poll().is_pending());
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), CONCURRENT_REVIEWS + 16);
+
+        // One that is as large as no self-check is, and one too many.
+        for request in [self_check(64 * 1024), self_check(0)] {
+            let answer = stack.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        }
+        // The reviews under way are not polled, and keep their places.
+        permits.add_permits(CONCURRENT_REVIEWS + 16);
+        for check in &mut checks {
+            assert!(check.poll().is_ready());
+        }
+        // Nobody else gets those places, and whoever asks gives it back at once.
+        for _ in 0..100 {
+            let answer = stack.clone().oneshot(request(2)).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        }
+        permits.add_permits(1);
+        let answer = stack.oneshot(self_check(0)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
-use portcullis::facts::access::{LOOKUPS, Scope, WRITES};
+use portcullis::facts::access::{LOOKUPS, SELF_CHECK_NAMESPACE, Scope, WRITES};
 
 use super::base;
 
@@ -29,15 +29,24 @@ fn granted(rules: Option<Vec<PolicyRule>>) -> BTreeSet<Right> {
     rights
 }
 
-fn needed(own: bool) -> BTreeSet<Right> {
+/// Where a role holds.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Cluster,
+    Own,
+    SelfCheck,
+}
+
+fn needed(place: Place) -> BTreeSet<Right> {
     LOOKUPS
         .iter()
         .chain(WRITES)
         .filter_map(|access| {
-            let (ours, names) = match access.scope {
-                Scope::All => (false, &[][..]),
-                Scope::Named(names) => (false, names),
-                Scope::Own(names) => (true, names),
+            let (holds, names) = match access.scope {
+                Scope::All => (Place::Cluster, &[][..]),
+                Scope::Named(names) => (Place::Cluster, names),
+                Scope::Own(names) => (Place::Own, names),
+                Scope::SelfCheck => (Place::SelfCheck, &[][..]),
             };
             let names = names.iter().map(|&name| name.to_owned()).collect();
             let right = (
@@ -46,7 +55,7 @@ fn needed(own: bool) -> BTreeSet<Right> {
                 access.resource.to_owned(),
                 names,
             );
-            (ours == own).then_some(right)
+            (holds == place).then_some(right)
         })
         .collect()
 }
@@ -54,14 +63,24 @@ fn needed(own: bool) -> BTreeSet<Right> {
 #[test]
 fn the_cluster_role_is_what_the_code_needs() {
     let role: ClusterRole = base("cluster-role");
-    assert_eq!(granted(role.rules), needed(false));
+    assert_eq!(granted(role.rules), needed(Place::Cluster));
     assert_eq!(role.aggregation_rule, None);
 }
 
 #[test]
 fn the_role_in_our_namespace_is_what_the_code_needs() {
     let role: Role = base("role");
-    assert_eq!(granted(role.rules), needed(true));
+    assert_eq!(granted(role.rules), needed(Place::Own));
+}
+
+#[test]
+fn the_role_in_the_self_check_s_namespace_is_what_the_code_needs() {
+    let role: Role = base("self-check-role");
+    assert_eq!(granted(role.rules), needed(Place::SelfCheck));
+    assert_eq!(
+        role.metadata.namespace.as_deref(),
+        Some(SELF_CHECK_NAMESPACE)
+    );
 }
 
 #[test]
@@ -78,9 +97,10 @@ fn secrets_are_never_listed_nor_watched() {
 }
 
 #[test]
-fn both_are_bound_to_our_service_account_alone() {
+fn all_are_bound_to_our_service_account_alone() {
     let cluster: ClusterRoleBinding = base("cluster-role-binding");
     let own: RoleBinding = base("role-binding");
+    let self_check: RoleBinding = base("self-check-role-binding");
     let reference = |kind: &str| RoleRef {
         api_group: "rbac.authorization.k8s.io".to_owned(),
         kind: kind.to_owned(),
@@ -96,6 +116,14 @@ fn both_are_bound_to_our_service_account_alone() {
         (cluster.role_ref, cluster.subjects),
         (reference("ClusterRole"), us.clone())
     );
-    assert_eq!((own.role_ref, own.subjects), (reference("Role"), us));
-    assert_eq!(own.metadata.namespace.as_deref(), Some("portcullis-system"));
+    for (binding, namespace) in [
+        (own, "portcullis-system"),
+        (self_check, SELF_CHECK_NAMESPACE),
+    ] {
+        assert_eq!(
+            (binding.role_ref, &binding.subjects),
+            (reference("Role"), &us)
+        );
+        assert_eq!(binding.metadata.namespace.as_deref(), Some(namespace));
+    }
 }

@@ -13,7 +13,7 @@ use k8s_openapi::{
             ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
         },
         apps::v1::Deployment,
-        core::v1::{ConfigMap, Namespace, PodSpec, Probe, Service, ServiceAccount},
+        core::v1::{ConfigMap, Namespace, PodSpec, Probe, ResourceQuota, Service, ServiceAccount},
         flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
@@ -22,6 +22,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use portcullis::{
+    facts::access::SELF_CHECK_NAMESPACE,
     webhook::config::{CertificateSource, Config, ServeArgs},
     yaml,
 };
@@ -143,6 +144,10 @@ fn each_file_of_the_base_is_listed_and_reads_as_its_kind() {
         "priority-level": PriorityLevelConfiguration,
         "role": Role,
         "role-binding": RoleBinding,
+        "self-check-namespace": Namespace,
+        "self-check-quota": ResourceQuota,
+        "self-check-role": Role,
+        "self-check-role-binding": RoleBinding,
         "service": Service,
         "service-account": ServiceAccount,
         "settings": ConfigMap,
@@ -220,6 +225,26 @@ fn the_arguments_parse_and_agree_with_ports_names_and_mounts() {
         pod().service_account_name,
         base::<ServiceAccount>("service-account").metadata.name
     );
+}
+
+#[test]
+fn the_self_check_has_a_namespace_where_nothing_can_be_made() {
+    let namespace: Namespace = base("self-check-namespace");
+    let name = Some(SELF_CHECK_NAMESPACE);
+    assert_eq!(namespace.metadata.name.as_deref(), name);
+    let labels = namespace.metadata.labels.expect("labels");
+    // Or no pod would come by the entry for namespaces that demand a gate.
+    assert_eq!(labels[portcullis::contract::GATE_LABEL], "enabled");
+    let quota: ResourceQuota = base("self-check-quota");
+    assert_eq!(quota.metadata.namespace.as_deref(), name);
+    let hard = quota.spec.and_then(|spec| spec.hard).expect("a limit");
+    assert_eq!(hard["pods"].0, "0");
+    // The name that tells replicas apart is that of the EndpointSlices.
+    let env = container().env.expect("env");
+    let replica = env.iter().find(|env| env.name == "PORTCULLIS_REPLICA");
+    let source = replica.and_then(|env| env.value_from.as_ref());
+    let field = source.and_then(|source| source.field_ref.as_ref());
+    assert_eq!(field.expect("of the pod").field_path, "metadata.name");
 }
 
 #[test]

@@ -56,6 +56,11 @@ impl Launch {
         launch
     }
 
+    /// The name that it answers self-checks with.
+    pub fn replica(&self) -> String {
+        format!("replica-{}", self.port)
+    }
+
     pub fn start(&self) -> Server {
         let log = File::create(&self.log).expect("the folder is ours");
         let mut command = Command::new(&*SUPERVISOR);
@@ -69,6 +74,7 @@ impl Launch {
         let process = command
             .arg(format!("--listen=127.0.0.1:{}", self.port))
             .arg(format!("--admin-listen=127.0.0.1:{}", self.admin_port))
+            .arg(format!("--replica={}", self.replica()))
             .arg("--drain-delay=0s")
             .arg(format!("--gate-image={GATE_IMAGE}"))
             .args(["--settings".as_ref(), self.settings.as_os_str()])

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{patient::Patient, registration::APPLY, report::Line};
-use crate::facts::access::{Access, LOOKUPS, Scope, WRITES};
+use crate::facts::access::{Access, LOOKUPS, SELF_CHECK_NAMESPACE, Scope, WRITES};
 
 /// The server's ServiceAccount (`manifests/base/service-account.yaml`).
 const ACCOUNT: &str = "portcullis";
@@ -15,7 +15,7 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     let user = format!("system:serviceaccount:{}:{ACCOUNT}", patient.namespace);
     let questions = LOOKUPS.iter().chain(WRITES).flat_map(|access| {
         let names = match access.scope {
-            Scope::All => &[][..],
+            Scope::All | Scope::SelfCheck => &[][..],
             Scope::Named(names) | Scope::Own(names) => names,
         };
         // Without a name the right must hold for all.
@@ -49,6 +49,7 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
 fn review(user: &str, access: &Access, name: &str, own: &str) -> Value {
     let namespace = match access.scope {
         Scope::Own(_) => own,
+        Scope::SelfCheck => SELF_CHECK_NAMESPACE,
         Scope::All | Scope::Named(_) => "",
     };
     let groups = [
@@ -73,15 +74,19 @@ fn review(user: &str, access: &Access, name: &str, own: &str) -> Value {
     })
 }
 
-/// `list services`, `get secrets/portcullis-ca`, `get deployments.apps`.
+/// `list services`, `get secrets/portcullis-ca`, `get deployments.apps`, `create pods in portcullis-self-check`.
 fn title(access: &Access, name: &str) -> String {
     let Access {
         verb,
         group,
         resource,
-        scope: _,
+        scope,
     } = access;
+    let place = match scope {
+        Scope::SelfCheck => format!(" in {SELF_CHECK_NAMESPACE}"),
+        Scope::All | Scope::Named(_) | Scope::Own(_) => String::new(),
+    };
     let dot = if group.is_empty() { "" } else { "." };
     let slash = if name.is_empty() { "" } else { "/" };
-    format!("{verb} {resource}{dot}{group}{slash}{name}")
+    format!("{verb} {resource}{dot}{group}{slash}{name}{place}")
 }

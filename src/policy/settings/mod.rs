@@ -7,6 +7,9 @@
 /// The file as it is written.
 mod raw;
 
+/// Whether the API server waits for us.
+mod failure_policy;
+
 /// The traffic gate.
 mod gate;
 
@@ -21,6 +24,7 @@ use super::{
     rules::RuleId,
     workload::{KINDS, WorkloadKind},
 };
+pub use failure_policy::FailurePolicy;
 pub use gate::{Gate, PullPolicy};
 pub use glob::Glob;
 
@@ -29,6 +33,8 @@ pub use glob::Glob;
 pub struct Settings {
     /// Level for namespaces without the label `portcullis.dev/enforce`.
     pub enforce: Level,
+    /// What the API server does with an object when we don't answer, once we have proved that we do.
+    pub failure_policy: FailurePolicy,
     /// An update is let in with the violations that the object had before.
     pub ratchet: bool,
     /// What is patched into pods of namespaces labelled `portcullis.dev/patch: enabled`.
@@ -160,6 +166,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             enforce: Level::Deny,
+            failure_policy: FailurePolicy::Fail,
             ratchet: true,
             patches: Patches::default(),
             gate: Gate::default(),
@@ -249,6 +256,7 @@ mod tests {
         ] {
             let settings = settings(empty);
             assert_eq!(settings.enforce, Level::Deny);
+            assert_eq!(settings.failure_policy, FailurePolicy::Fail);
             assert!(settings.ratchet);
             for rule in RuleId::ALL {
                 assert_eq!(settings.level(rule), rule.rule().level, "{rule}");
@@ -347,6 +355,7 @@ mod tests {
             json!({"enforc": "deny"}),
             json!({"enforce": "off"}),
             json!({"enforce": false}),
+            json!({"failurePolicy": "fail"}),
             json!({"ratchet": "off"}),
             json!({"rules": {"memory-limt": {}}}),
             json!({"rules": {"memory-limit": {"lvl": "deny"}}}),
@@ -379,9 +388,10 @@ mod tests {
         let all = RuleId::ALL.map(RuleId::as_str).join(", ");
         insta::assert_snapshot!(refusals.join("\n").replace(&all, "(all rules)"), @r#"
 settings: must be a map of fields, not a list
-enforc: unknown field `enforc`, expected one of `enforce`, `ratchet`, `rules`, `requiredEnv`, `twins`, `expectedSecrets`, `warnOnlyUsers`, `workloads`, `gate`
+enforc: unknown field `enforc`, expected one of `enforce`, `failurePolicy`, `ratchet`, `rules`, `requiredEnv`, `twins`, `expectedSecrets`, `warnOnlyUsers`, `workloads`, `gate`
 enforce: invalid value: string "off", expected none, warn or deny
 enforce: invalid type: boolean `false`, expected none, warn or deny
+failurePolicy: unknown variant `fail`, expected `Ignore` or `Fail`
 ratchet: invalid type: string "off", expected a boolean
 rules.memory-limt: no such rule; there are (all rules)
 rules.memory-limit.lvl: unknown field `lvl`, expected `level` or `patch`

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 use serde_path_to_error::Segment;
 
-use super::{ExpectedSecret, Gate, Glob, Invalid, Patches, PullPolicy, RequiredEnv, Settings};
+use super::{
+    ExpectedSecret, FailurePolicy, Gate, Glob, Invalid, Patches, PullPolicy, RequiredEnv, Settings,
+};
 use crate::policy::{
     finding::Level,
     gate,
@@ -23,6 +25,9 @@ use crate::policy::{
 pub(super) struct File {
     /// Level for namespaces without the label portcullis.dev/enforce. Default: deny.
     enforce: Option<Level>,
+    /// What the API server does with an object when no replica answers: refuse it (Fail), or let it in unjudged (Ignore).
+    /// Fail holds once the server has proved that it answers; until then it is Ignore. Default: Fail.
+    failure_policy: Option<FailurePolicy>,
     /// Whether an update is let in with the violations that the object had before. Default: true.
     ratchet: Option<bool>,
     /// Levels and patches by rule.
@@ -167,6 +172,7 @@ impl File {
     pub(super) fn validate(self) -> Result<Settings, Invalid> {
         let Self {
             enforce,
+            failure_policy,
             ratchet,
             rules,
             required_env,
@@ -178,6 +184,7 @@ impl File {
         } = self;
         let mut settings = Settings::default();
         settings.enforce = enforce.unwrap_or(settings.enforce);
+        settings.failure_policy = failure_policy.unwrap_or(settings.failure_policy);
         settings.ratchet = ratchet.unwrap_or(settings.ratchet);
         for (name, rule) in rules.unwrap_or_default() {
             apply_rule(&mut settings, &name, &rule)?;

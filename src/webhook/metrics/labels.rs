@@ -161,10 +161,80 @@ label! {
         Unchanged = "unchanged",
         /// Our fields were written.
         Written = "written",
+        /// It is for another replica to write.
+        Left = "left",
         /// It is not there; we never make one.
         Absent = "absent",
         /// The API server did not answer, or refused.
         Failed = "failed",
+    }
+}
+
+label! {
+    /// An entry of our webhook configurations that may come to `failurePolicy: Fail`.
+    Entry {
+        /// Judges.
+        Validate = "validate.portcullis.dev",
+        /// Gives a gate to a pod that demands one.
+        Inject = "inject.portcullis.dev",
+        /// Gives a gate to a pod whose namespace demands one.
+        InjectByNamespace = "inject-by-namespace.portcullis.dev",
+    }
+}
+
+label! {
+    /// What a dry run of ours, which one of our entries must refuse, told.
+    Checked {
+        /// That entry refused it.
+        Proved = "proved",
+        /// The API server could not call it.
+        Unreachable = "unreachable",
+        /// The API server did not ask it.
+        LetThrough = "let_through",
+        /// Neither: the dry run did not come that far.
+        Unknown = "unknown",
+    }
+}
+
+label! {
+    /// Of which moment a `failurePolicy` speaks.
+    Aim {
+        /// As the settings want it.
+        Wanted = "wanted",
+        /// As it is.
+        Now = "now",
+    }
+}
+
+impl Entry {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Validate, Self::Inject, Self::InjectByNamespace];
+
+    /// As it is called in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Validate => "validate.portcullis.dev",
+            Self::Inject => "inject.portcullis.dev",
+            Self::InjectByNamespace => "inject-by-namespace.portcullis.dev",
+        }
+    }
+
+    /// The entry whose proof counts for the entry of this name: itself, or the one that it is a copy of (the server
+    /// makes those for kinds of the settings). `None` for entries that are never Fail.
+    pub fn of(name: &str) -> Option<Self> {
+        let is = |entry: &Self| {
+            let copied = name.strip_suffix(entry.name());
+            copied.is_some_and(|copied| copied.is_empty() || copied.ends_with('.'))
+        };
+        Self::ALL.into_iter().find(is)
+    }
+
+    /// What it calls.
+    pub const fn webhook(self) -> Webhook {
+        match self {
+            Self::Validate => Webhook::Validate,
+            Self::Inject | Self::InjectByNamespace => Webhook::Inject,
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use family::one;
 pub use family::{Family, Handle, Labels};
 pub use labels::{
-    Certificate, Configuration, Gating, KindOf, Label, Operation, Outcome, Patched, Rejection,
-    Unjudged, Webhook, WriteOutcome,
+    Aim, Certificate, Checked, Configuration, Entry, Gating, KindOf, Label, Operation, Outcome,
+    Patched, Rejection, Unjudged, Webhook, WriteOutcome,
 };
 
 use crate::facts;
@@ -133,7 +133,9 @@ metrics! {
     CERTIFICATE_EXPIRY = gauge("portcullis_webhook_certificate_expiry_timestamp_seconds", &["certificate"], "When the certificate is over, in seconds since 1970; 0 where there is none.");
     CERTIFICATE_RELOADS = counter("portcullis_webhook_certificate_reloads_total", &["outcome"], "Contents of --tls-cert and --tls-key, the first included. Rejected: the last good pair is served on.");
     SETTINGS_RELOADS = counter("portcullis_webhook_settings_reloads_total", &["outcome"], "Contents of the settings file, the first included. Rejected: the last good settings stay in force.");
-    REGISTRATIONS = counter("portcullis_webhook_registrations_total", &["configuration", "outcome"], "Looks at our webhook configurations, and what came of them.");
+    REGISTRATIONS = counter("portcullis_webhook_registrations_total", &["configuration", "outcome"], "Looks at our webhook configurations, and what came of them. Left: another replica writes.");
+    FAIL_CLOSED = gauge("portcullis_webhook_fail_closed", &["entry", "which"], "1 where the failurePolicy of an entry is Fail, as the settings want it and as it is now.");
+    SELF_CHECKS = counter("portcullis_webhook_self_checks_total", &["entry", "outcome"], "Dry runs of our own that an entry must refuse, by what came of them. Only the replica that holds the Lease makes them.");
 }
 
 /// The handles that count.
@@ -171,6 +173,10 @@ pub struct Metrics {
     pub certificate_expiry: Family<Gauge, (Certificate,)>,
     /// Looks at our webhook configurations.
     pub registrations: Family<Counter, (Configuration, WriteOutcome)>,
+    /// Whether entries are Fail.
+    pub fail_closed: Family<Gauge, (Entry, Aim)>,
+    /// Dry runs of our own.
+    pub self_checks: Family<Counter, (Entry, Checked)>,
     /// What the listener counts.
     pub server: Meters,
     /// Renders all of the above.
@@ -208,6 +214,8 @@ impl Metrics {
             certificate_reloads: Family::register(&recorder, &CERTIFICATE_RELOADS),
             certificate_expiry: Family::register(&recorder, &CERTIFICATE_EXPIRY),
             registrations: Family::register(&recorder, &REGISTRATIONS),
+            fail_closed: Family::register(&recorder, &FAIL_CLOSED),
+            self_checks: Family::register(&recorder, &SELF_CHECKS),
             server: meters(&recorder),
             handle: recorder.handle(),
         }

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 
+use crate::policy::settings::FailurePolicy;
 use crate::policy::workload::WorkloadKind;
 use crate::webhook::metrics::Configuration;
 use crate::webhook::tls::Trust;
@@ -33,13 +34,13 @@ pub(crate) const fn shipped_entries(configuration: Configuration) -> &'static [&
     }
 }
 
-/// The entries to apply: `rules`, `failurePolicy` and `caBundle` of the shipped ones that are there; and, for each kind
-/// whose template their condition does not watch, an entry that is all ours.
+/// The entries to apply: `rules`, `failurePolicy` (by an entry's name) and `caBundle` of the shipped ones that are there;
+/// and, for each kind whose template their condition does not watch, an entry that is all ours.
 pub(super) fn entries(
     configuration: Configuration,
     shipped: &[&Value],
     kinds: &[&WorkloadKind],
-    trust: &Trust,
+    (trust, policy): (&Trust, &dyn Fn(&str) -> FailurePolicy),
 ) -> Vec<Value> {
     let kinds = kinds.iter().copied();
     let (watched, unwatched): (Vec<_>, Vec<_>) = match configuration {
@@ -52,19 +53,24 @@ pub(super) fn entries(
         let name = entry.get("name").and_then(Value::as_str);
         let name = name.unwrap_or_default();
         let fields = Map::from_iter([("name".to_owned(), name.into())]);
-        entries.push(complete(fields, &watched, trust));
+        entries.push(complete(fields, &watched, (trust, policy(name))));
         for kind in &unwatched {
-            entries.push(complete(own_entry(name, entry, kind), &[kind], trust));
+            let own = own_name(name, kind);
+            let fields = own_entry(own.clone(), entry, kind);
+            entries.push(complete(fields, &[kind], (trust, policy(&own))));
         }
     }
     entries
 }
 
 /// Puts in the three fields that are always ours.
-fn complete(mut entry: Map<String, Value>, kinds: &[&WorkloadKind], trust: &Trust) -> Value {
+fn complete(
+    mut entry: Map<String, Value>,
+    kinds: &[&WorkloadKind],
+    (trust, policy): (&Trust, FailurePolicy),
+) -> Value {
     entry.insert("rules".to_owned(), rules(kinds));
-    // Until the server has proved itself through the API server, nobody waits for it.
-    entry.insert("failurePolicy".to_owned(), "Ignore".into());
+    entry.insert("failurePolicy".to_owned(), policy.as_str().into());
     if let Trust::Bundle(pem) = trust {
         let client = entry.entry("clientConfig").or_insert_with(|| json!({}));
         if let Some(client) = client.as_object_mut() {
@@ -113,14 +119,16 @@ fn is_watched(kind: &WorkloadKind) -> bool {
     !kind.update || WATCHED.into_iter().any(below)
 }
 
+/// The name ends in that of the shipped entry, whose proof counts for both.
+fn own_name(shipped: &str, kind: &WorkloadKind) -> String {
+    format!("{}.{}.{shipped}", kind.resource, kind.group)
+}
+
 /// The shipped entry once more, for one kind: called by the same service under the same conditions, but for a
 /// change of the template, which stands elsewhere.
-fn own_entry(name: &str, shipped: &Value, kind: &WorkloadKind) -> Map<String, Value> {
+fn own_entry(name: String, shipped: &Value, kind: &WorkloadKind) -> Map<String, Value> {
     let mut entry = shipped.as_object().cloned().unwrap_or_default();
-    entry.insert(
-        "name".to_owned(),
-        format!("{}.{}.{name}", kind.resource, kind.group).into(),
-    );
+    entry.insert("name".to_owned(), name.into());
     let place = optional_path(&kind.template);
     let conditions = entry
         .get_mut("matchConditions")
@@ -186,7 +194,11 @@ mod tests {
         let kinds: Vec<_> = KINDS.iter().chain(more).collect();
         let shipped = shipped(shipped_entries(configuration));
         let shipped: Vec<_> = shipped.iter().collect();
-        entries(configuration, &shipped, &kinds, trust)
+        let policy = |name: &str| match name {
+            "inject.portcullis.dev" => FailurePolicy::Fail,
+            _ => FailurePolicy::Ignore,
+        };
+        entries(configuration, &shipped, &kinds, (trust, &policy))
     }
 
     #[test]
@@ -219,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_pods_only_when_they_are_made_and_never_holds_one_up() {
+    fn changes_pods_only_when_they_are_made_and_each_entry_has_its_own_policy() {
         let entries = of(
             Configuration::Mutating,
             &[rollout("/spec/template")],
@@ -231,7 +243,9 @@ mod tests {
             assert_eq!(entry["rules"].as_array().unwrap().len(), 1);
             assert_eq!(entry["rules"][0]["resources"], json!(["pods"]));
             assert_eq!(entry["rules"][0]["operations"], json!(["CREATE"]));
-            assert_eq!(entry["failurePolicy"], "Ignore");
+            let is_proved = entry["name"] == "inject.portcullis.dev";
+            let expected = if is_proved { "Fail" } else { "Ignore" };
+            assert_eq!(entry["failurePolicy"], expected, "{}", entry["name"]);
         }
     }
 

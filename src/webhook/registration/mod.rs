@@ -1,7 +1,15 @@
 //! Opens the mouth of our two webhook configurations: they ship without rules, so that nobody calls us before
 //! we answer; rules, failurePolicy and caBundle are ours, by server-side apply under a field manager of our own.
+//!
+//! One replica writes, the one that holds the Lease; the others look.
 
 mod entries;
+
+mod lease;
+
+mod stance;
+
+mod touched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +21,34 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::metrics::{Configuration, Metrics, WriteOutcome};
+use super::metrics::{Aim, Configuration, Entry, Metrics, WriteOutcome};
+use super::proof::{Opinions, Prover};
 use super::settings::InForce;
 use super::tls::Trust;
 use crate::facts::access::CONFIGURATION;
+use crate::policy::settings::FailurePolicy;
 use crate::telemetry::chain;
 use entries::entries;
 pub(crate) use entries::shipped_entries;
+use lease::Lease;
+pub(in crate::webhook) use lease::Tenure;
+use stance::{Stance, found};
 
 /// Name of both configurations (`manifests/base`), and the field manager of what we set in them.
 const NAME: &str = CONFIGURATION;
 
-/// How often the configurations are looked at, in case somebody has changed our fields.
+/// How often the configurations are looked at, in case somebody has changed our fields and no watch told.
 const PERIOD: Duration = Duration::from_secs(60);
+
+/// From somebody's change to our look: one look for the many changes of a `kubectl apply`, and two writes a second
+/// at most against whoever writes the same fields again and again.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// Pause after the first failure; doubled each time, up to [`PERIOD`].
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -37,12 +56,26 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// An API server that has not answered in this time is not going to.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// What is left to do when we leave is given no longer than this.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Keeps our fields in both configurations as they must be.
 pub(super) struct Registration {
     client: Client,
     in_force: InForce,
     trust: watch::Receiver<Trust>,
+    tenure: watch::Receiver<Tenure>,
+    opinions: watch::Receiver<Opinions>,
     metrics: Arc<Metrics>,
+}
+
+/// Who we are among the replicas.
+#[derive(Clone, Debug)]
+pub(super) struct Replica {
+    /// Our namespace.
+    pub(super) namespace: String,
+    /// The name of this replica, and of no other.
+    pub(super) identity: String,
 }
 
 /// A configuration could not be brought to what it must be.
@@ -60,44 +93,71 @@ enum RegistrationError {
     Deadline(#[from] Elapsed),
 }
 
+/// Serves [`Registration::run`]: what runs beside the looks.
+struct Beside {
+    tasks: JoinSet<()>,
+    lease: tokio::task::JoinHandle<()>,
+    /// Cancelled when the Lease is to be given back.
+    left: CancellationToken,
+    touched: Arc<Notify>,
+}
+
 // === impl Registration ===
 
 impl Registration {
-    /// Registers what the settings in force say is judged, once `trust` is known.
-    pub(super) fn new(
-        client: Client,
+    /// Registers what the settings in force say is judged, once `trust` is known, until `leaving`.
+    pub(super) async fn run(
+        (client, replica): (Client, Replica),
         in_force: InForce,
         trust: watch::Receiver<Trust>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self {
+        (prover, metrics): (Prover, Arc<Metrics>),
+        leaving: CancellationToken,
+    ) {
+        let (tell_tenure, tenure) = watch::channel(Tenure::default());
+        let (tell_opinions, opinions) = watch::channel(Opinions::default());
+        let mut beside = Beside::start(&client, replica, tell_tenure);
+        let proving = prover.clone().run(tenure.clone(), tell_opinions);
+        beside.tasks.spawn(proving);
+        let mut registration = Self {
             client,
             in_force,
             trust,
+            tenure,
+            opinions,
             metrics,
+        };
+        registration.keep(&beside.touched, &leaving).await;
+        beside.tasks.shutdown().await;
+        if timeout(FAREWELL, registration.leave(&prover))
+            .await
+            .is_err()
+        {
+            tracing::warn!("left without knowing whether this was the last replica");
         }
+        beside.left.cancel();
+        let _ = beside.lease.await; // bounded: see there
     }
 
-    /// Keeps at it for ever.
-    pub(super) async fn run(mut self) {
+    /// Looks when there is a reason to, and every so often.
+    async fn keep(&mut self, touched: &Notify, leaving: &CancellationToken) {
         let mut said = [None, None];
         let mut pause = FIRST_PAUSE;
         loop {
-            let trust = self
-                .trust
-                .wait_for(|trust| *trust != Trust::Unknown)
-                .await
-                .map(|t| t.clone());
+            let trust = tokio::select! {
+                () = leaving.cancelled() => return,
+                trust = self.trust.wait_for(|trust| *trust != Trust::Unknown) => trust.map(|t| t.clone()),
+            };
             let Ok(trust) = trust else {
                 return; // who knows of the certificate is gone: the process is leaving
             };
+            let stance = self.stance();
             let mut well = true;
             for (configuration, said) in [Configuration::Validating, Configuration::Mutating]
                 .into_iter()
                 .zip(&mut said)
             {
-                let outcome = self.look(configuration, &trust, *said).await;
-                well &= matches!(outcome, WriteOutcome::Unchanged | WriteOutcome::Written);
+                let outcome = self.look(configuration, &trust, stance, *said).await;
+                well &= !is_failure(outcome);
                 *said = Some(outcome);
             }
             let wait = if well { PERIOD } else { pause };
@@ -107,11 +167,39 @@ impl Registration {
                 (pause * 2).min(PERIOD)
             };
             tokio::select! {
-                biased; // all are cancel-safe, and all lead to the same look
+                biased; // all are cancel-safe, and all but the first lead to the same look
+                () = leaving.cancelled() => return,
                 _ = self.trust.changed() => {}
+                _ = self.tenure.changed() => {}
+                _ = self.opinions.changed() => {}
                 () = self.in_force.changed.notified() => {}
+                () = async { touched.notified().await; sleep(SETTLING).await } => {}
                 () = sleep(wait) => {}
             }
+        }
+    }
+
+    fn stance(&mut self) -> Stance {
+        Stance {
+            wanted: self.in_force.settings.load().failure_policy,
+            tenure: *self.tenure.borrow_and_update(),
+            opinions: *self.opinions.borrow_and_update(),
+        }
+    }
+
+    /// The last replica takes `Fail` back before it is gone: who leaves in good order leaves nobody waiting.
+    async fn leave(&mut self, prover: &Prover) {
+        let trust = self.trust.borrow().clone();
+        if trust == Trust::Unknown || !prover.is_last_replica().await {
+            return;
+        }
+        let stance = Stance {
+            tenure: Tenure::Held,
+            opinions: Opinions::LEAVING,
+            ..self.stance()
+        };
+        for configuration in [Configuration::Validating, Configuration::Mutating] {
+            self.look(configuration, &trust, stance, None).await;
         }
     }
 
@@ -120,9 +208,10 @@ impl Registration {
         &self,
         configuration: Configuration,
         trust: &Trust,
+        stance: Stance,
         said: Option<WriteOutcome>,
     ) -> WriteOutcome {
-        let done = match timeout(DEADLINE, self.assert(configuration, trust)).await {
+        let done = match timeout(DEADLINE, self.assert(configuration, trust, stance)).await {
             Ok(done) => done,
             Err(elapsed) => Err(elapsed.into()),
         };
@@ -137,6 +226,7 @@ impl Registration {
             Err(error) if said != Some(outcome) => {
                 tracing::warn!(kind, name = NAME, error = chain(&error), "not registered");
             }
+            Ok(WriteOutcome::Left) => {}
             Ok(_) if outcome == WriteOutcome::Written || said.is_none_or(is_failure) => {
                 tracing::info!(kind, name = NAME, "registered");
             }
@@ -145,43 +235,67 @@ impl Registration {
         outcome
     }
 
+    /// Reads and writes, again where somebody else wrote in between; bounded by the caller's patience.
     async fn assert(
         &self,
         configuration: Configuration,
         trust: &Trust,
+        stance: Stance,
+    ) -> Result<WriteOutcome, RegistrationError> {
+        loop {
+            match self.attempt(configuration, trust, stance).await {
+                Err(RegistrationError::Write(error)) if is_conflict(&error) => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        configuration: Configuration,
+        trust: &Trust,
+        stance: Stance,
     ) -> Result<WriteOutcome, RegistrationError> {
         let resource = api_resource(configuration);
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let api = api(self.client.clone(), configuration);
         let read = |error| RegistrationError::Read(Box::new(error));
         let live = api
             .get_opt(NAME)
             .await
             .map_err(read)?
             .ok_or(RegistrationError::Absent)?;
-        let listed = live.data.get("webhooks").and_then(Value::as_array);
-        let entry = |name| {
-            let mut listed = listed.into_iter().flatten();
-            listed.find(|entry| entry.get("name").is_some_and(|is| is == name))
-        };
+        let live_entries = listed(&live);
+        let entry = |name: &str| live_entry(live_entries, name);
         // Manifests of an older version lack some, and those that are there must work on.
         let names = shipped_entries(configuration);
-        let missing = names.iter().find(|name| entry(**name).is_none());
-        let shipped: Vec<_> = names.iter().filter_map(|name| entry(*name)).collect();
+        let missing = names.iter().find(|name| entry(name).is_none());
+        let shipped: Vec<_> = names.iter().filter_map(|name| entry(name)).collect();
         if let (Some(name), true) = (missing, shipped.is_empty()) {
             return Err(RegistrationError::NoEntry(name));
         }
+        if stance.tenure == Tenure::Waiting {
+            self.show(live_entries, stance);
+            return Ok(WriteOutcome::Left);
+        }
         let settings = self.in_force.settings.load();
         let kinds: Vec<_> = settings.kinds().collect();
+        let policy = |name: &str| stance.policy(name, entry(name));
         let ours = json!({
             "apiVersion": resource.api_version,
             "kind": resource.kind,
-            // With the uid, a configuration that is deleted at this moment is not made again by our patch.
-            "metadata": {"name": NAME, "uid": live.metadata.uid},
-            "webhooks": entries(configuration, &shipped, &kinds, trust),
+            // With the uid, a configuration that is deleted at this moment is not made again by our patch; with the
+            // resourceVersion, who has read what is no longer so writes nothing.
+            "metadata": {
+                "name": NAME,
+                "uid": live.metadata.uid,
+                "resourceVersion": live.metadata.resource_version,
+            },
+            "webhooks": entries(configuration, &shipped, &kinds, (trust, &policy)),
         });
         let by_us = PatchParams::apply(NAME).force();
         let written = api.patch(NAME, &by_us, &Patch::Apply(&ours)).await;
         let written = written.map_err(|error| RegistrationError::Write(Box::new(error)))?;
+        self.show(listed(&written), stance);
         if let Some(name) = missing {
             return Err(RegistrationError::NoEntry(name));
         }
@@ -191,10 +305,75 @@ impl Registration {
             Ok(WriteOutcome::Written)
         }
     }
+
+    /// Puts into the metrics what the entries of a configuration say.
+    fn show(&self, live_entries: &[Value], stance: Stance) {
+        for entry in Entry::ALL {
+            let Some(live) = live_entry(live_entries, entry.name()) else {
+                continue; // of the other configuration
+            };
+            let set = |which, policy| {
+                let closed = if policy == FailurePolicy::Fail {
+                    1.0
+                } else {
+                    0.0
+                };
+                self.metrics.fail_closed.handle((entry, which)).set(closed);
+            };
+            set(Aim::Wanted, stance.wanted);
+            set(Aim::Now, found(Some(live)));
+        }
+    }
+}
+
+// === impl Beside ===
+
+impl Beside {
+    fn start(client: &Client, replica: Replica, tenure: watch::Sender<Tenure>) -> Self {
+        let (left, touched) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let Replica {
+            namespace,
+            identity,
+        } = replica;
+        let lease = Lease::new(client.clone(), &namespace, identity);
+        let lease = tokio::spawn(lease.keep(tenure, left.clone()));
+        let mut tasks = JoinSet::new();
+        for configuration in [Configuration::Validating, Configuration::Mutating] {
+            tasks.spawn(touched::watch(
+                client.clone(),
+                configuration,
+                Arc::clone(&touched),
+            ));
+        }
+        Self {
+            tasks,
+            lease,
+            left,
+            touched,
+        }
+    }
 }
 
 fn is_failure(outcome: WriteOutcome) -> bool {
     matches!(outcome, WriteOutcome::Absent | WriteOutcome::Failed)
+}
+
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+fn listed(configuration: &DynamicObject) -> &[Value] {
+    let listed = configuration.data.get("webhooks").and_then(Value::as_array);
+    listed.map(Vec::as_slice).unwrap_or_default()
+}
+
+fn live_entry<'l>(entries: &'l [Value], name: &str) -> Option<&'l Value> {
+    let mut entries = entries.iter();
+    entries.find(|entry| entry.get("name").is_some_and(|is| is == name))
+}
+
+fn api(client: Client, configuration: Configuration) -> Api<DynamicObject> {
+    Api::all_with(client, &api_resource(configuration))
 }
 
 fn api_resource(configuration: Configuration) -> ApiResource {
@@ -222,6 +401,8 @@ mod tests {
         written: Arc<Mutex<Vec<(Method, String, Value)>>>,
         /// Whether a write changes anything.
         changes: bool,
+        /// How many writes come too late: somebody else wrote since the read.
+        conflicts: Arc<Mutex<u32>>,
     }
 
     impl ApiServer {
@@ -250,13 +431,12 @@ mod tests {
         async fn answer(&self, request: Request<Body>) -> Response<Body> {
             let (head, body) = request.into_parts();
             let Some(mut live) = self.live.clone() else {
-                let status =
-                    json!({"status": "Failure", "reason": "NotFound", "code": 404, "message": ""});
-                let mut response = Response::new(status.to_string().into_bytes().into());
-                *response.status_mut() = StatusCode::NOT_FOUND;
-                return response;
+                return status(StatusCode::NOT_FOUND, "NotFound");
             };
             if head.method != Method::GET {
+                if self.is_late() {
+                    return status(StatusCode::CONFLICT, "Conflict");
+                }
                 let body =
                     serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
                 let written = (head.method, head.uri.to_string(), body);
@@ -268,21 +448,64 @@ mod tests {
             Response::new(live.to_string().into_bytes().into())
         }
 
+        fn is_late(&self) -> bool {
+            let mut conflicts = self.conflicts.lock().unwrap();
+            let is_late = *conflicts > 0;
+            *conflicts = conflicts.saturating_sub(1);
+            is_late
+        }
+
         async fn look(&self) -> WriteOutcome {
             self.look_at(Configuration::Validating).await
         }
 
         async fn look_at(&self, configuration: Configuration) -> WriteOutcome {
-            let (trust, metrics) = (watch::channel(Trust::Unknown).1, Arc::new(Metrics::new()));
-            let registration = Registration::new(
-                self.client(),
-                InForce::default(),
-                trust,
-                Arc::clone(&metrics),
-            );
-            let trust = Trust::Bundle("PEM".to_owned());
-            registration.look(configuration, &trust, None).await
+            self.look_as(Tenure::Held, configuration).await
         }
+
+        async fn look_as(&self, tenure: Tenure, configuration: Configuration) -> WriteOutcome {
+            let mut registration = Registration {
+                client: self.client(),
+                in_force: InForce::default(),
+                trust: watch::channel(Trust::Unknown).1,
+                tenure: watch::channel(tenure).1,
+                opinions: watch::channel(Opinions::default()).1,
+                metrics: Arc::new(Metrics::new()),
+            };
+            let trust = Trust::Bundle("PEM".to_owned());
+            let stance = registration.stance();
+            registration.look(configuration, &trust, stance, None).await
+        }
+    }
+
+    fn status(code: StatusCode, reason: &str) -> Response<Body> {
+        let status = json!({
+            "status": "Failure", "reason": reason, "code": code.as_u16(), "message": "",
+        });
+        let mut response = Response::new(status.to_string().into_bytes().into());
+        *response.status_mut() = code;
+        response
+    }
+
+    #[tokio::test]
+    async fn reads_again_where_somebody_wrote_in_between() {
+        let server = ApiServer {
+            changes: true,
+            conflicts: Arc::new(Mutex::new(2)),
+            ..ApiServer::with("validate.portcullis.dev")
+        };
+        assert_eq!(server.look().await, WriteOutcome::Written);
+        assert_eq!(server.written.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn leaves_writing_to_the_replica_that_holds_the_lease() {
+        let server = ApiServer::with("validate.portcullis.dev");
+        let outcome = server
+            .look_as(Tenure::Waiting, Configuration::Validating)
+            .await;
+        assert_eq!(outcome, WriteOutcome::Left);
+        assert!(server.written.lock().unwrap().is_empty());
     }
 
     #[tokio::test]
@@ -303,7 +526,7 @@ mod tests {
         );
         assert_eq!(
             body["metadata"],
-            json!({"name": "portcullis", "uid": "its-uid"})
+            json!({"name": "portcullis", "uid": "its-uid", "resourceVersion": "7"})
         );
         let fields: Vec<_> = body["webhooks"][0].as_object().unwrap().keys().collect();
         assert_eq!(fields, ["name", "rules", "failurePolicy", "clientConfig"]);

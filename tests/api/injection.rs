@@ -15,7 +15,7 @@ use super::{
 use crate::support::{server::GATE_IMAGE, wait::eventually};
 
 /// The gate of a pod, wherever it stands.
-fn gate(pod: &Value) -> Option<&Value> {
+pub fn gate(pod: &Value) -> Option<&Value> {
     ["initContainers", "containers"]
         .iter()
         .filter_map(|list| pod["spec"][list].as_array())
@@ -35,7 +35,7 @@ pub fn asking(mut object: Value, demand: &str) -> Value {
 }
 
 /// The pod that is stored when the developer makes this one.
-fn created(namespace: &Namespace, pod: &Value) -> Value {
+pub fn created(namespace: &Namespace, pod: &Value) -> Value {
     let stored = namespace
         .developer
         .feed("create -o json -f -", &pod.to_string());
@@ -43,7 +43,7 @@ fn created(namespace: &Namespace, pod: &Value) -> Value {
 }
 
 /// The only pod of a Deployment.
-fn pod_of(namespace: &Namespace, app: &str) -> Value {
+pub fn pod_of(namespace: &Namespace, app: &str) -> Value {
     eventually("the Deployment's pod", || {
         let list = namespace
             .developer

@@ -36,6 +36,8 @@ mod patching;
 
 mod injection;
 
+mod injectors;
+
 mod autoscaling;
 
 mod doctor;

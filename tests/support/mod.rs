@@ -10,6 +10,8 @@ pub mod databases;
 
 pub mod doctor;
 
+pub mod injector;
+
 pub mod kubectl;
 
 pub mod manifests;

@@ -7,7 +7,7 @@ use crate::policy::{
     finding::{Finding, Level, Offence},
     template::{
         Container, Handler, Port, Site, Text,
-        container::{HttpGet, HttpHeader, TcpSocket},
+        probe::{HttpGet, HttpHeader, TcpSocket},
     },
 };
 

@@ -7,6 +7,9 @@
 /// The file as it is written.
 mod raw;
 
+/// Levels and patches in it.
+mod rules;
+
 /// Whether the API server waits for us.
 mod failure_policy;
 

@@ -6,8 +6,11 @@
 /// Strings, scalars, lists and maps, borrowed and blind to `null`.
 pub mod value;
 
-/// One container: env, ports, probes, resources.
+/// One container: env, ports, resources.
 pub mod container;
+
+/// What the kubelet asks it: probes and hooks.
+pub mod probe;
 
 /// Volumes, as far as they refer to something.
 pub mod volume;
@@ -19,10 +22,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
-pub use container::{
-    Container, ContainerPort, EnvFrom, EnvSource, EnvVar, Exec, Handler, Hook, HttpGet,
-    KeySelector, Port, Probe, Resources,
-};
+pub use container::{Container, ContainerPort, EnvFrom, EnvSource, EnvVar, KeySelector, Resources};
+pub use probe::{Exec, Handler, Hook, HttpGet, Port, Probe};
 use value::maps;
 pub use value::{List, Map, Scalar, Text};
 pub use volume::{ConfigMapVolume, KeyToPath, Projected, Projection, SecretVolume, Volume};

@@ -12,6 +12,9 @@ mod upstream;
 // Bytes of one direction of a stream.
 mod pipe;
 
+// Heads: the request for the app, and what the gate answers.
+mod head;
+
 // One request.
 mod stream;
 

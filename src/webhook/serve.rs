@@ -21,9 +21,7 @@ use super::registration::{Registration, Replica};
 use super::service::Admission;
 use super::settings::{InForce, SettingsError};
 use super::stack::stack;
-use super::tls::{
-    Certificates, FilesError, Keeper, SecretStore, Trust, serve_files, server_config,
-};
+use super::tls::{Certificates, FilesError, Keeper, Trust, serve_files, server_config};
 use crate::facts::Live;
 use crate::server::{self, Admin, BindError, Meters, Readiness, Tls};
 
@@ -205,10 +203,12 @@ impl Parts {
         let (trust, trusted) = watch::channel(Trust::Unknown);
         match &config.certificates {
             CertificateSource::Own(names) => {
-                let latch = self.readiness.latch("a certificate");
-                let store = SecretStore::new(client.clone(), &config.namespace);
-                let authority = expiry(Certificate::Authority);
-                let keeper = Keeper::new(store, names.clone(), certificates, (trust, authority));
+                let latch = self
+                    .readiness
+                    .latch("a certificate that the webhook configurations trust");
+                let publish = (trust, expiry(Certificate::Authority));
+                let names = names.clone();
+                let keeper = Keeper::new(client, &config.namespace, names, certificates, publish);
                 self.background.spawn(keeper.run(latch));
             }
             CertificateSource::Files(files) => {

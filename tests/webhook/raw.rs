@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use portcullis::server::{Limits, Tls, serve};
 use portcullis::webhook::metrics::Metrics;
-use portcullis::webhook::tls::{Authority, Certificates, server_config};
+use portcullis::webhook::tls::{Authority, Certificates, Lifetimes, server_config};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -69,9 +69,13 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(limits: Limits) -> Self {
-        let authority = Authority::generate(SystemTime::now()).unwrap();
+        let authority = Authority::generate(SystemTime::now(), &Lifetimes::PROGRAM).unwrap();
         let certificates = Arc::new(Certificates::new(metrics::Gauge::noop()));
-        let leaf = authority.sign(&["127.0.0.1".to_owned()], SystemTime::now());
+        let leaf = authority.sign(
+            &["127.0.0.1".to_owned()],
+            SystemTime::now(),
+            &Lifetimes::PROGRAM,
+        );
         certificates.serve(&leaf.unwrap());
         let tls = Tls::new(server_config(certificates).unwrap());
 

@@ -53,11 +53,19 @@ pub(super) fn entries(
         let name = entry.get("name").and_then(Value::as_str);
         let name = name.unwrap_or_default();
         let fields = Map::from_iter([("name".to_owned(), name.into())]);
-        entries.push(complete(fields, &watched, (trust, policy(name))));
+        entries.push(complete(
+            fields,
+            &watched,
+            (bundle(entry, trust), policy(name)),
+        ));
         for kind in &unwatched {
             let own = own_name(name, kind);
             let fields = own_entry(own.clone(), entry, kind);
-            entries.push(complete(fields, &[kind], (trust, policy(&own))));
+            entries.push(complete(
+                fields,
+                &[kind],
+                (bundle(entry, trust), policy(&own)),
+            ));
         }
     }
     entries
@@ -67,17 +75,27 @@ pub(super) fn entries(
 fn complete(
     mut entry: Map<String, Value>,
     kinds: &[&WorkloadKind],
-    (trust, policy): (&Trust, FailurePolicy),
+    (bundle, policy): (Option<Value>, FailurePolicy),
 ) -> Value {
     entry.insert("rules".to_owned(), rules(kinds));
     entry.insert("failurePolicy".to_owned(), policy.as_str().into());
-    if let Trust::Bundle(pem) = trust {
+    if let Some(bundle) = bundle {
         let client = entry.entry("clientConfig").or_insert_with(|| json!({}));
         if let Some(client) = client.as_object_mut() {
-            client.insert("caBundle".to_owned(), BASE64_STANDARD.encode(pem).into());
+            client.insert("caBundle".to_owned(), bundle);
         }
     }
     entry.into()
+}
+
+/// The `caBundle` that we apply to an entry; none where it is not ours to say.
+fn bundle(entry: &Value, trust: &Trust) -> Option<Value> {
+    match trust {
+        Trust::Bundle(pem) => Some(BASE64_STANDARD.encode(pem).into()),
+        // Applied as it is, or it would be taken away: we are the one who manages it.
+        Trust::AsFound => entry.pointer("/clientConfig/caBundle").cloned(),
+        Trust::Others | Trust::Unknown => None,
+    }
 }
 
 /// The rules that bring objects of these kinds to us. Never subresources: scale and status change nothing that
@@ -247,6 +265,22 @@ mod tests {
             let expected = if is_proved { "Fail" } else { "Ignore" };
             assert_eq!(entry["failurePolicy"], expected, "{}", entry["name"]);
         }
+    }
+
+    #[test]
+    fn applies_the_bundle_as_it_is_while_ours_is_not_known() {
+        let mut live = shipped(shipped_entries(Configuration::Validating));
+        live[0]["clientConfig"]["caBundle"] = json!("UEVN");
+        let kinds: Vec<_> = KINDS.iter().collect();
+        let entries = entries(
+            Configuration::Validating,
+            &[&live[0]],
+            &kinds,
+            &Trust::AsFound,
+        );
+        assert_eq!(entries[0]["clientConfig"], json!({"caBundle": "UEVN"}));
+        let none_yet = of(Configuration::Validating, &[], &Trust::AsFound);
+        assert_eq!(none_yet[0].get("clientConfig"), None);
     }
 
     #[test]

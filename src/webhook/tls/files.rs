@@ -103,7 +103,7 @@ mod tests {
     use rcgen::{KeyPair, generate_simple_self_signed};
     use tokio::time::sleep;
 
-    use super::super::Authority;
+    use super::super::{Authority, Lifetimes};
     use super::*;
     use crate::telemetry::chain;
     use crate::webhook::metrics::{Certificate, Metrics};
@@ -238,9 +238,13 @@ mod tests {
         let metrics = Metrics::new();
         let certificates =
             Certificates::new(metrics.certificate_expiry.handle((Certificate::Serving,)));
-        let authority = Authority::generate(SystemTime::UNIX_EPOCH).unwrap();
+        let authority = Authority::generate(SystemTime::UNIX_EPOCH, &Lifetimes::PROGRAM).unwrap();
         let leaf = authority
-            .sign(&["a.test".to_owned()], SystemTime::UNIX_EPOCH + MINUTE)
+            .sign(
+                &["a.test".to_owned()],
+                SystemTime::UNIX_EPOCH + MINUTE,
+                &Lifetimes::PROGRAM,
+            )
             .unwrap();
         certificates.serve(&leaf);
         let seconds = 7 * 24 * 60 * 60 + MINUTE.as_secs();

@@ -1,16 +1,34 @@
 //! The certificate that is served: swapped at any time, never between the handshakes of one connection.
 //!
 //! ```text
-//! authority (CA in a Secret) -> leaf, signed in memory --+
-//!                                                        +--> Pair --> Certificates --> every new handshake
-//! --tls-cert, --tls-key, polled by content --------------+
+//! Secret -> succession of authorities -> keeper -> leaf, signed in memory --+
+//!                   |                      ^                                +--> Pair --> Certificates --> handshakes
+//!                   v                      | read back                      |
+//!            Trust -> registration -> caBundle of every entry               |
+//! --tls-cert, --tls-key, polled by content ---------------------------------+
 //! ```
+
+mod lifetimes;
 
 mod authority;
 
-mod files;
+mod bundle;
+
+// Which authorities there are, and what follows on what. Pure.
+mod succession;
+
+// The Secret that holds them.
+mod store;
+
+// What the webhook configurations tell the API server to trust.
+mod published;
+
+// The API server's.
+mod clock;
 
 mod keeper;
+
+mod files;
 
 #[cfg(test)]
 mod testing;
@@ -28,10 +46,13 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
-pub use authority::{Authority, AuthorityError, SecretStore};
+pub use authority::{Authority, AuthorityError};
 pub(super) use files::serve_files;
 pub use files::{CertificateFiles, FilesError};
 pub use keeper::{Keeper, KeeperError};
+pub use lifetimes::Lifetimes;
+pub use store::StoreError;
+pub use succession::SuccessionError;
 
 /// A certificate chain, its key, and when it is over.
 #[derive(Clone, Debug)]
@@ -72,6 +93,9 @@ pub enum Trust {
     Unknown,
     /// These authorities, in PEM.
     Bundle(String),
+    /// What they have been given: what our authorities are now could not be read of late, and an old answer must not
+    /// take away what another replica has given since.
+    AsFound,
     /// What somebody else gives them: cert-manager's cainjector, or a public authority.
     Others,
 }
@@ -168,10 +192,30 @@ pub fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig
 
 /// When a certificate is over.
 fn not_after(certificate: &CertificateDer<'_>) -> Result<SystemTime, PairError> {
+    validity(certificate).map(|validity| validity.1)
+}
+
+/// When a certificate begins.
+fn not_before(certificate: &CertificateDer<'_>) -> Result<SystemTime, PairError> {
+    validity(certificate).map(|validity| validity.0)
+}
+
+fn validity(certificate: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), PairError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
         .map_err(|error| PairError::Certificate(error.to_string()))?;
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-    Ok(UNIX_EPOCH + Duration::from_secs(seconds))
+    let validity = parsed.validity();
+    let time = |seconds: i64| {
+        let distance = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 {
+            UNIX_EPOCH - distance
+        } else {
+            UNIX_EPOCH + distance
+        }
+    };
+    Ok((
+        time(validity.not_before.timestamp()),
+        time(validity.not_after.timestamp()),
+    ))
 }
 
 fn since_1970(time: SystemTime) -> Duration {

@@ -1,7 +1,10 @@
-//! An API server that knows one Secret: enough to race for it, lose it and be without it.
+//! An API server that knows one Secret and our webhook configurations: enough to race for it, lose it and be without it.
 
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use k8s_openapi::api::core::v1::Secret;
@@ -9,6 +12,8 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::json;
 use tokio::sync::Barrier;
+
+use super::Trust;
 
 /// The API server, shared by the clients that it hands out.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +24,10 @@ struct State {
     secret: Option<Secret>,
     version: u64,
     is_down: bool,
+    /// The time that it tells.
+    date: Option<SystemTime>,
+    /// The `caBundle` of each entry; one for each of our configurations, or nothing where these are absent.
+    bundles: Option<[String; 2]>,
     /// The next reads are answered together.
     together: Option<Arc<Barrier>>,
 }
@@ -44,6 +53,31 @@ impl ApiServer {
         self.0.lock().unwrap().is_down = true;
     }
 
+    pub(super) fn come_back(&self) {
+        self.0.lock().unwrap().is_down = false;
+    }
+
+    /// From now on its answers tell this time.
+    pub(super) fn tell(&self, date: SystemTime) {
+        self.0.lock().unwrap().date = Some(date);
+    }
+
+    /// As the registration does it, in both configurations.
+    pub(super) fn publish(&self, trust: &Trust) {
+        let Trust::Bundle(pem) = trust else { return };
+        self.overwrite([pem, pem]);
+    }
+
+    /// The bundles of the validating and the mutating configuration.
+    pub(super) fn overwrite(&self, bundles: [&str; 2]) {
+        self.0.lock().unwrap().bundles = Some(bundles.map(str::to_owned));
+    }
+
+    /// What its entries trust.
+    pub(super) fn bundles(&self) -> [String; 2] {
+        self.0.lock().unwrap().bundles.clone().unwrap_or_default()
+    }
+
     pub(super) fn secret(&self) -> Option<Secret> {
         self.0.lock().unwrap().secret.clone()
     }
@@ -57,8 +91,13 @@ impl ApiServer {
         let body = body.collect().await.unwrap().to_bytes();
         let (answer, together) = {
             let mut state = self.0.lock().unwrap();
-            let answer = state.answer(&head.method, &body);
-            let is_read = head.method == Method::GET;
+            let path = head.uri.path();
+            let mut answer = state.answer(&head.method, path, &body);
+            if let Some(date) = state.date {
+                let date = httpdate::fmt_http_date(date).parse().unwrap();
+                answer.headers_mut().insert(http::header::DATE, date);
+            }
+            let is_read = head.method == Method::GET && path.ends_with("/portcullis-ca");
             (answer, is_read.then(|| state.together.clone()).flatten())
         };
         if let Some(barrier) = together
@@ -73,9 +112,20 @@ impl ApiServer {
 // === impl State ===
 
 impl State {
-    fn answer(&mut self, method: &Method, body: &[u8]) -> Response<Body> {
+    fn answer(&mut self, method: &Method, path: &str, body: &[u8]) -> Response<Body> {
         if self.is_down {
             return status(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        let configuration = match path.rsplit('/').nth(1) {
+            Some("validatingwebhookconfigurations") => Some((0, "validate.portcullis.dev")),
+            Some("mutatingwebhookconfigurations") => Some((1, "inject.portcullis.dev")),
+            _ => None,
+        };
+        if let Some((which, entry)) = configuration {
+            let Some(bundles) = &self.bundles else {
+                return status(StatusCode::NOT_FOUND);
+            };
+            return self::configuration(entry, &bundles[which]);
         }
         if *method == Method::GET {
             return self
@@ -104,6 +154,22 @@ impl State {
         secret.metadata.resource_version = Some(self.version.to_string());
         Some(secret)
     }
+}
+
+/// One with an entry of ours, and one of somebody else's.
+fn configuration(entry: &str, bundle: &str) -> Response<Body> {
+    let webhook = |name: &str, bundle: &str| {
+        json!({
+            "name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": {"url": "https://a.test", "caBundle": BASE64_STANDARD.encode(bundle)},
+        })
+    };
+    let entries = [
+        webhook(entry, bundle),
+        webhook("somebody.else.dev", "theirs"),
+    ];
+    let body = json!({"metadata": {"name": "portcullis"}, "webhooks": entries});
+    Response::new(body.to_string().into_bytes().into())
 }
 
 fn found(secret: &Secret) -> Response<Body> {

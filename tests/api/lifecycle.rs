@@ -26,7 +26,7 @@ static PLANE: LazyLock<Mutex<ControlPlane>> = LazyLock::new(|| Mutex::new(Contro
 
 /// A control plane that nothing of ours is on, until it is installed there.
 pub struct Ground {
-    plane: MutexGuard<'static, ControlPlane>,
+    pub plane: MutexGuard<'static, ControlPlane>,
     pub admin: Kubectl,
 }
 
@@ -41,7 +41,12 @@ pub struct Installed {
 
 impl Ground {
     pub fn new() -> Self {
-        let plane = PLANE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::on(&PLANE)
+    }
+
+    /// On a control plane of other tests, where it is their turn.
+    pub fn on(plane: &'static Mutex<ControlPlane>) -> Self {
+        let plane = plane.lock().unwrap_or_else(PoisonError::into_inner);
         let admin = plane.kubectl("admin");
         Self { plane, admin }
     }

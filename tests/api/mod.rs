@@ -4,6 +4,10 @@ mod installation;
 
 mod objects;
 
+mod forwarder;
+
+mod reviews;
+
 mod control_plane;
 
 mod rules;
@@ -49,6 +53,8 @@ mod settings;
 mod outage;
 
 mod replicas;
+
+mod certificates;
 
 mod manifests;
 

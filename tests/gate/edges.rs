@@ -1,7 +1,6 @@
 //! States, addresses and limits that are met seldom.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -16,6 +15,7 @@ use tokio::{
 };
 
 use super::harness::{App, Gate, PATIENCE, exchange, free_port};
+use crate::support::clock::Clock;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n";
 
@@ -281,26 +281,17 @@ async fn allow_descriptors(most: usize) {
 
 #[tokio::test]
 async fn a_jump_of_the_clock_changes_nothing() {
-    let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
-    let clock = folder.path().join("clock");
-    let set = |jump: &str| std::fs::write(&clock, jump).unwrap();
-    set("+0");
-    let envs = [
-        ("LD_PRELOAD", libfaketime()),
-        ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
-        ("FAKETIME_NO_CACHE", "1".to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ];
+    let (app, clock) = (App::start(), Clock::new());
     let gate = Gate::with_env(
         app.port,
         r#""checks": [{"name": "ready", "http": {}, "period": "50ms"}],
            "ramp": {"when": "never"}, "drain": {"delay": "50ms"}"#,
-        &envs,
+        &clock.envs(),
     );
     let opened = gate.reaches("open").await;
     let year = |status: &serde_json::Value| status["at"].as_str().unwrap()[..4].to_owned();
     for jump in ["+400d", "-400d"] {
-        set(jump);
+        clock.set(jump);
         let checked = app.seen.requests.load(Ordering::SeqCst);
         let status = gate
             .shows("checks that go on", |_| {
@@ -316,15 +307,4 @@ async fn a_jump_of_the_clock_changes_nothing() {
     gate.terminate().await;
     let (code, log) = gate.ended().await;
     assert_eq!(code, Some(0), "{log}");
-}
-
-/// Debian's, for whatever this machine is.
-fn libfaketime() -> String {
-    let folders = std::fs::read_dir("/usr/lib").unwrap();
-    let library = |folder: std::fs::DirEntry| folder.path().join("faketime/libfaketimeMT.so.1");
-    let mut found = folders
-        .map(|folder| library(folder.unwrap()))
-        .filter(|file| file.exists());
-    let found: Option<PathBuf> = found.next();
-    found.expect("the package faketime").display().to_string()
 }

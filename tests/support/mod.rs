@@ -4,6 +4,8 @@ pub mod audit;
 
 pub mod checkout;
 
+pub mod clock;
+
 pub mod control_plane;
 
 pub mod databases;

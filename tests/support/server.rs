@@ -30,6 +30,8 @@ pub struct Launch {
     pub log: PathBuf,
     /// A chain and its key in PEM; without them it signs a certificate itself.
     pub certificate: Option<[PathBuf; 2]>,
+    /// More of its environment.
+    pub envs: Vec<(&'static str, String)>,
 }
 
 /// A server that is ready. It ends when this value does, or when the process ends without dropping it.
@@ -51,6 +53,7 @@ impl Launch {
             admin_port: free_port(),
             log: plane.folder().join("portcullis.log"),
             certificate: None,
+            envs: Vec::new(),
         };
         fs::write(&launch.settings, settings).expect("the folder is ours");
         launch
@@ -79,6 +82,7 @@ impl Launch {
             .arg(format!("--gate-image={GATE_IMAGE}"))
             .args(["--settings".as_ref(), self.settings.as_os_str()])
             .args(["--kubeconfig".as_ref(), self.kubeconfig.as_os_str()])
+            .envs(self.envs.iter().cloned())
             .stdin(Stdio::piped())
             .stderr(log)
             .spawn()

@@ -276,7 +276,7 @@ mod tests {
             Configuration::Validating,
             &[&live[0]],
             &kinds,
-            &Trust::AsFound,
+            (&Trust::AsFound, &|_| FailurePolicy::Ignore),
         );
         assert_eq!(entries[0]["clientConfig"], json!({"caBundle": "UEVN"}));
         let none_yet = of(Configuration::Validating, &[], &Trust::AsFound);

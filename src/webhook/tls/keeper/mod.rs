@@ -144,7 +144,7 @@ impl Keeper {
         }
     }
 
-    /// One look at the Secret, the clock and, while something is to be waited for, the configurations.
+    /// One look at the Secret, the clock and the configurations.
     async fn look(&mut self, local: SystemTime) -> Result<Standing, KeeperError> {
         match timeout(DEADLINE, self.follow(local)).await {
             Ok(Ok(standing)) => Ok(standing),

@@ -38,6 +38,8 @@ type capability struct {
 type privileges struct {
 	root         bool
 	capabilities uint64
+	// data is where an engine of our own may keep its data, once that has been tried
+	data medium
 }
 
 // enginePrivileges are our own, if they and this machine suffice for an engine of our own.
@@ -47,7 +49,7 @@ func enginePrivileges() (privileges, error) {
 		err = rights.forEngine()
 	}
 	if err == nil {
-		err = rehearse()
+		rights.data, err = rehearse()
 	}
 	return rights, err
 }

@@ -225,7 +225,8 @@ func (c *kindCluster) reachable(ctx context.Context) error {
 		err := c.run(ctx, "docker", "exec", node, "curl", "--silent", "--show-error", "--fail", "--output", "/dev/null",
 			"--connect-timeout", "2", "--retry", "15", "--retry-delay", "1", "--retry-all-errors", url)
 		if err != nil {
-			return fmt.Errorf("node %s does not reach cluster DNS; does a firewall here drop what goes between containers? %w", node, err)
+			return fmt.Errorf("%w: node %s does not reach cluster DNS; does a firewall here drop what goes between containers? %w",
+				errUnavailable, node, err)
 		}
 	}
 	return nil

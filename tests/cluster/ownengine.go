@@ -64,7 +64,12 @@ func (e *engine) start(t tools, rights privileges, log io.Writer) error {
 		state.Settings = others[0].Settings // those of now are no longer the machine's own
 	}
 	raiseInotify("/proc/sys")
-	if err := e.launch(t, dockerd, &state); err != nil {
+	private := privateFolders
+	if rights.data == inMemory {
+		fmt.Fprintf(log, "cluster: no overlay can be mounted in %s; the engine keeps its data in memory\n", data)
+		private += " " + filepath.Join(data, "data")
+	}
+	if err := e.launch(t, private, dockerd, &state); err != nil {
 		return err
 	}
 	for begun := time.Now(); !e.answers(); time.Sleep(pollInterval) {
@@ -119,24 +124,26 @@ func (e *engine) arguments(t tools, rights privileges, data string, log io.Write
 	return args, nil
 }
 
-// Run as the first process of new mount and PID namespaces, with a command as its arguments.
+// Run as the first process of new mount and PID namespaces, with the folders to have for itself and a command as its
+// arguments.
 const enterNamespaces = `set -e
 mount --make-rprivate /
 mount -t proc proc /proc
-for folder in ` + privateFolders + `; do mkdir -p $folder; mount -t tmpfs tmpfs $folder; done
+for folder in $1; do mkdir -p $folder; mount -t tmpfs tmpfs $folder; done
+shift
 exec "$@"`
 
 // Where every engine of a machine puts its sockets, whatever it is told.
 const privateFolders = "/run/containerd /run/docker"
 
-// launch starts the process. It outlives us: state says how to find it again.
-func (e *engine) launch(t tools, args []string, state *ownEngineState) error {
+// launch starts the process, with some folders for itself. It outlives us: state says how to find it again.
+func (e *engine) launch(t tools, private string, args []string, state *ownEngineState) error {
 	output, err := os.Create(e.log())
 	if err != nil {
 		return err
 	}
 	defer output.Close()
-	process := exec.Command("/bin/sh", append([]string{"-c", enterNamespaces, "sh"}, args...)...)
+	process := exec.Command("/bin/sh", append([]string{"-c", enterNamespaces, "sh", private}, args...)...)
 	process.Env = t.environment()
 	process.Stdout, process.Stderr = output, output
 	process.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID, Setsid: true}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -45,20 +46,47 @@ var steps = []step{
 		mend: "in a container, start that with --privileged --cgroupns=host"},
 }
 
-// rehearse tries what an engine of our own and its nodes need of the kernel. Root may have each right, and a filter
-// of system calls, a read-only folder or a missing module be in the way all the same; half way through, that
-// shows as an error that nobody understands.
-func rehearse() error {
+// medium is what an engine of our own keeps its data on.
+type medium string
+
+const (
+	onDisk medium = "disk"
+	// For a cache that no overlay can be mounted in, being one itself, as in most containers. What is kept there ends
+	// with the engine.
+	inMemory medium = "memory"
+)
+
+// What two nodes write, and as much again for what runs in them.
+const neededMemory = 6 << 30
+
+// rehearse tries what an engine of our own and its nodes need of the kernel, and finds a medium for its data. Root
+// may have each right, and a filter of system calls, a read-only folder or a missing module be in the way all the
+// same; half way through, that shows as an error that nobody understands.
+func rehearse() (medium, error) {
 	cache, err := cacheFolder()
 	if err != nil {
-		return err
+		return "", err
 	}
+	if err := roomFor(neededBytes, cache); err != nil {
+		return "", err
+	}
+	onDiskErr := rehearseOn(onDisk, cache)
+	if onDiskErr == nil || freeMemory("/proc/meminfo", "/sys/fs/cgroup") < neededMemory {
+		return onDisk, onDiskErr
+	}
+	if rehearseOn(inMemory, cache) != nil {
+		return "", onDiskErr
+	}
+	return inMemory, nil
+}
+
+func rehearseOn(data medium, cache string) error {
 	folder, err := os.MkdirTemp(cache, "rehearsal-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(folder)
-	child := exec.Command("/proc/self/exe", "rehearse", folder)
+	child := exec.Command("/proc/self/exe", "rehearse", folder, string(data))
 	child.Stderr = os.Stderr
 	child.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
@@ -71,16 +99,23 @@ func rehearse() error {
 	if len(failed) > 0 {
 		return fmt.Errorf("%w: no Docker engine answers, and for one of our own, root cannot %s", errUnavailable, failed)
 	}
-	return roomFor(neededBytes, cache)
+	return nil
 }
 
-// rehearseSteps is the child of rehearse, with its folder for an argument. It tells the first step that fails.
+// rehearseSteps is the child of rehearseOn, with its folder and medium for arguments. It tells the first step that fails.
 func rehearseSteps(args []string, result io.Writer) error {
 	// Anywhere else its mounts and links would stay.
-	if len(args) != 1 || os.Getpid() != 1 {
+	if len(args) != 2 || os.Getpid() != 1 {
 		return errUsage
 	}
-	for _, step := range steps {
+	all := steps
+	if medium(args[1]) == inMemory {
+		// After mounts are private, or the machine would get this one too.
+		all = slices.Insert(slices.Clone(steps), 1, step{what: "mount tmpfs over the cache", try: func(folder string) error {
+			return syscall.Mount("tmpfs", folder, "tmpfs", 0, "")
+		}})
+	}
+	for _, step := range all {
 		if err := step.try(args[0]); err != nil {
 			_, err = fmt.Fprint(result, step.failed(err))
 			return err
@@ -131,6 +166,26 @@ func roomFor(bytes uint64, folder string) error {
 			errUnavailable, folder, free>>20, bytes>>20)
 	}
 	return nil
+}
+
+// freeMemory is what the machine has, or may give to us: a container may have a limit. As far as neither says, none.
+func freeMemory(meminfo, hierarchies string) uint64 {
+	number := func(text string) (uint64, bool) {
+		value, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
+		return value, err == nil
+	}
+	content, _ := os.ReadFile(meminfo)
+	_, rest, _ := strings.Cut(string(content), "MemAvailable:")
+	kilobytes, _, _ := strings.Cut(rest, "kB")
+	available, _ := number(kilobytes)
+	free := available << 10
+	for _, file := range []string{"memory.max", "memory/memory.limit_in_bytes"} {
+		content, _ := os.ReadFile(filepath.Join(hierarchies, file))
+		if limit, limited := number(string(content)); limited {
+			free = min(free, limit)
+		}
+	}
+	return free
 }
 
 // mountAt mounts a file system on a folder of its name.

@@ -24,7 +24,6 @@ func TestMain(m *testing.M) {
 
 func TestARehearsalLeavesNothing(t *testing.T) {
 	cache := t.TempDir()
-	t.Setenv("XDG_CACHE_HOME", cache)
 	links := func() (names []string) {
 		found, err := net.Interfaces()
 		if err != nil {
@@ -37,19 +36,21 @@ func TestARehearsalLeavesNothing(t *testing.T) {
 	}
 	before := links()
 	// Whether this machine may have a cluster is not ours to say.
-	if err := rehearse(); err != nil && !errors.Is(err, errUnavailable) {
-		t.Error(err)
+	for _, data := range []medium{onDisk, inMemory} {
+		if err := rehearseOn(data, cache); err != nil && !errors.Is(err, errUnavailable) {
+			t.Error(err)
+		}
 	}
 	if now := links(); slices.Contains(now, "trial-bridge") || slices.Contains(now, "trial-pair") {
 		t.Errorf("links before: %q, now: %q", before, now)
 	}
-	if left, err := os.ReadDir(filepath.Join(cache, "portcullis")); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(cache); err != nil || len(left) > 0 {
 		t.Errorf("left in the cache: %v, %v", left, err)
 	}
 }
 
 func TestNobodyRehearsesOutsideOfItsNamespaces(t *testing.T) {
-	if err := rehearseSteps([]string{t.TempDir()}, os.Stderr); !errors.Is(err, errUsage) {
+	if err := rehearseSteps([]string{t.TempDir(), string(onDisk)}, os.Stderr); !errors.Is(err, errUsage) {
 		t.Errorf("%v", err)
 	}
 }
@@ -129,5 +130,35 @@ func TestAttributesAreFilledUpToFourBytes(t *testing.T) {
 	// As many as it has, the last fill not among them.
 	if length := encoded[0] + encoded[1]; length != 7 {
 		t.Errorf("%d", length)
+	}
+}
+
+func TestMemoryIsWhatTheMachineHasOrTheContainerMayTake(t *testing.T) {
+	meminfo := filepath.Join(t.TempDir(), "meminfo")
+	if err := os.WriteFile(meminfo, []byte("MemTotal:  9 kB\nMemAvailable:    2048 kB\nBuffers: 1 kB\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		file, limit string
+		want        uint64
+	}{
+		{"memory.max", "max\n", 2 << 20},
+		{"memory.max", "1048576\n", 1 << 20},
+		{"memory/memory.limit_in_bytes", "4096\n", 4096},
+		{"memory/memory.limit_in_bytes", "9223372036854771712\n", 2 << 20},
+	} {
+		top := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(top, "memory"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(top, c.file), []byte(c.limit), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if free := freeMemory(meminfo, top); free != c.want {
+			t.Errorf("%s %q: %d", c.file, c.limit, free)
+		}
+	}
+	if free := freeMemory("/nowhere", "/nowhere"); free != 0 {
+		t.Errorf("%d", free)
 	}
 }

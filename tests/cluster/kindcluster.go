@@ -201,6 +201,17 @@ func registryAnswers() bool {
 
 // ready waits until every node is, and names of Services can be looked up.
 func (c *kindCluster) ready(ctx context.Context) error {
+	nodes, err := c.nodes()
+	if err != nil {
+		return err
+	}
+	for i, node := range nodes {
+		nodes[i] = "node/" + node
+	}
+	// kind is content with less: a kubelet that has its certificate may still not get to run.
+	if err := c.kubectl(ctx, append([]string{"wait", "--for=create", "--timeout=" + clusterTimeout}, nodes...)...); err != nil {
+		return fmt.Errorf("%w: a kubelet does not run here: %w", errUnavailable, err)
+	}
 	if err := c.kubectl(ctx, "wait", "nodes", "--all", "--for=condition=Ready", "--timeout="+clusterTimeout); err != nil {
 		return err
 	}

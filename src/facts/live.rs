@@ -40,9 +40,17 @@ use crate::policy::facts::{Answer, Known, Query, Unknown};
 /// second; what is beyond waits here and not in the API server's queues, where it would starve others.
 const CONCURRENT_REQUESTS: usize = 32;
 
+/// Beside these, for what every review asks: its namespace's labels and LimitRanges. Without the labels nothing is
+/// refused, so nobody's reviews with a thousand questions each may keep another's from its first two.
+const CONCURRENT_SURROUNDINGS: usize = 8;
+
 /// From question to answer, the wait for a permit included. Below the 3 s of `timeoutSeconds`, with time left to judge and
 /// to answer; a request that takes longer is given up, so that those who join it late don't wait for the dead.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The part of a review's time that is kept for [`Facts::confirm`]. Without it, who makes one answer slow would make all
+/// that was remembered unknown, and what is unknown refuses nothing.
+const KEPT_FOR_CONFIRMING: u32 = 4;
 
 /// Questions of one review. A pod of 500 containers with two references each stays below it; a larger object could
 /// make us ask the API server tens of thousands of times.
@@ -76,6 +84,8 @@ pub struct Facts {
     core: Arc<Core>,
     arrived: Instant,
     deadline: Instant,
+    /// Of what is asked before anything has to be confirmed.
+    first_deadline: Instant,
     answers: HashMap<Query<'static>, Gathered>,
     /// Something was answered from memory.
     remembered: Cell<bool>,
@@ -92,6 +102,7 @@ struct Core {
     flights: Mutex<HashMap<Query<'static>, Flight>>,
     flight_numbers: AtomicU64,
     requests: Semaphore,
+    surroundings: Semaphore,
 }
 
 /// A question that is under way. It belongs to the reviews that wait for it: when the last leaves, it is dropped.
@@ -129,6 +140,7 @@ impl Live {
                 flights: Mutex::default(),
                 flight_numbers: AtomicU64::new(0),
                 requests: Semaphore::new(CONCURRENT_REQUESTS),
+                surroundings: Semaphore::new(CONCURRENT_SURROUNDINGS),
             }),
         })
     }
@@ -139,6 +151,7 @@ impl Live {
             core: Arc::clone(&self.shared),
             arrived,
             deadline,
+            first_deadline: deadline - (deadline - arrived) / KEPT_FOR_CONFIRMING,
             answers: HashMap::new(),
             remembered: Cell::new(false),
             confirming: false,
@@ -155,7 +168,12 @@ impl Facts {
     pub async fn ask(&mut self, questions: Vec<Query<'static>>) {
         let room = MAX_QUESTIONS.saturating_sub(self.answers.len());
         let (core, since) = (&self.core, self.confirming.then_some(self.arrived));
-        let deadline = self.deadline.min(Instant::now() + LOOKUP_TIMEOUT);
+        let deadline = if self.confirming {
+            self.deadline
+        } else {
+            self.first_deadline
+        };
+        let deadline = deadline.min(Instant::now() + LOOKUP_TIMEOUT);
         let answers = join_all(questions.into_iter().enumerate().map(
             |(index, query)| async move {
                 if index < room {
@@ -249,6 +267,10 @@ fn refuses_nothing(query: &Query<'_>) -> bool {
     matches!(query, Query::Versions | Query::Groups)
 }
 
+fn is_asked_for_every_review(query: &Query<'_>) -> bool {
+    matches!(query, Query::Namespace { .. } | Query::LimitRanges { .. })
+}
+
 impl fmt::Debug for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Facts")
@@ -319,8 +341,12 @@ impl Core {
 
     async fn fetch(&self, query: &Query<'static>) -> Arc<Answer> {
         let answer = timeout(LOOKUP_TIMEOUT, async {
-            let _permit = self
-                .requests
+            let permits = if is_asked_for_every_review(query) {
+                &self.surroundings
+            } else {
+                &self.requests
+            };
+            let _permit = permits
                 .acquire()
                 .await
                 .expect("nobody closes this semaphore");
@@ -821,6 +847,60 @@ mod tests {
         assert!(!facts.confirm(), "nothing is refused for a release");
         assert!(facts.get(&Query::Versions).is_some());
         assert_eq!(api.asked().len(), 3, "the version and two pages");
+    }
+
+    #[tokio::test]
+    async fn there_is_time_to_confirm_what_is_remembered_however_slow_the_rest_is() {
+        let api = Api::start(|path| {
+            if path.contains("/secrets/") {
+                Reply::Silence
+            } else {
+                Reply::Object(json!({"metadata": {}}))
+            }
+        });
+        let (api, tally) = (api.await, Tally::default());
+        let live = live(&api, &tally);
+        let namespace = Query::Namespace {
+            name: "shop".into(),
+        };
+        one(&live, namespace.clone()).await;
+        let now = Instant::now();
+        let mut facts = live.facts(now, now + Duration::from_millis(400));
+        assert!(facts.get(&namespace).is_some(), "it is remembered");
+        facts.ask(vec![secret("slow")]).await;
+        assert!(facts.confirm());
+        facts.ask(vec![namespace.clone()]).await;
+        let confirmed = facts.get(&namespace);
+        assert!(
+            matches!(confirmed.as_deref(), Some(Answer::Namespace(_))),
+            "{confirmed:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_every_review_asks_waits_for_nobody_elses_questions() {
+        let never = Arc::new(Semaphore::new(0));
+        let api = Api::start(move |path| {
+            if path.contains("/secrets/") {
+                Reply::Held(Arc::clone(&never), checkout())
+            } else {
+                Reply::Object(json!({"metadata": {}}))
+            }
+        });
+        let (api, tally) = (api.await, Tally::default());
+        let live = live(&api, &tally);
+        let mut flood = facts(&live);
+        let questions = (0..2 * CONCURRENT_REQUESTS).map(|number| secret(&format!("s{number}")));
+        let mut flood = tokio_test::task::spawn(flood.ask(questions.collect()));
+        assert!(flood.poll().is_pending());
+        while api.most_at_once() < CONCURRENT_REQUESTS {
+            tokio::task::yield_now().await;
+            assert!(flood.poll().is_pending());
+        }
+        let namespace = Query::Namespace {
+            name: "shop".into(),
+        };
+        assert!(matches!(one(&live, namespace).await, Answer::Namespace(_)));
     }
 
     #[tokio::test]

@@ -25,8 +25,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// The API server's heads are under 1 KiB; this leaves room for a proxy's additions.
 const HEADER_BYTES: usize = 16 * 1024;
 
-/// One read of a body: large enough that a review of 3 MiB takes few, small enough for a thousand connections.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// One read of a body: a record of TLS, of which there is never more at once. Each connection keeps its own, and there
+/// may be a thousand: with 64 KiB a burst over all of them took 80 MiB more.
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Probes and scrapes, each a connection of its own at worst.
 const ADMIN_CONNECTIONS: usize = 64;

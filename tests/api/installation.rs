@@ -17,7 +17,7 @@ use crate::support::{
     control_plane::{ControlPlane, DEVELOPER},
     kubectl::{Answer, Kubectl},
     manifests::{BASE, called_by_url},
-    server::{Launch, Server},
+    server::{Launch, Server, free_port},
     wait::eventually,
 };
 
@@ -143,6 +143,25 @@ impl Session {
             namespace.admin.call("get serviceaccount default").success()
         });
         namespace
+    }
+
+    /// Has the API server call another port of loopback in the place of our server's.
+    pub fn call_at(&self, port: u16) {
+        let at = |port| format!("https://127.0.0.1:{port}/");
+        let manifests = objects::list(self.manifests().to_vec());
+        let manifests = manifests.replace(&at(self.launch().port), &at(port));
+        self.admin().apply(&manifests).ok();
+    }
+
+    /// How another server beside ours is started: `name` tells their logs apart.
+    pub fn another(&self, name: &str) -> Launch {
+        let launch = self.launch();
+        Launch {
+            port: free_port(),
+            admin_port: free_port(),
+            log: launch.log.with_extension(format!("{name}.log")),
+            ..launch.clone()
+        }
     }
 
     /// How our server was started.

@@ -56,6 +56,10 @@ mod replicas;
 
 mod certificates;
 
+mod departure;
+
+mod overload;
+
 mod manifests;
 
 mod samples;

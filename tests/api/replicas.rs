@@ -7,12 +7,9 @@ use serde_json::Value;
 
 use super::{
     installation::Session,
-    objects::{bare_spec, deployment, list},
+    objects::{bare_spec, deployment},
 };
-use crate::support::{
-    server::{Launch, free_port},
-    wait::eventually,
-};
+use crate::support::wait::eventually;
 
 /// Where both servers keep their authority.
 const AUTHORITY: &str = "secret portcullis-ca --namespace portcullis-system";
@@ -45,19 +42,7 @@ fn two_that_start_at_the_same_moment_end_with_one_authority_and_are_both_trusted
     session.admin().call(&format!("delete {AUTHORITY}")).ok();
     let before = bundles(&session);
 
-    let one = session.launch().clone();
-    let other = Launch {
-        port: free_port(),
-        admin_port: free_port(),
-        log: one.log.with_extension("other.log"),
-        ..one.clone()
-    };
-    let call = |launch: &Launch| {
-        let at = |port: u16| format!("https://127.0.0.1:{port}/");
-        let manifests = list(session.manifests().to_vec());
-        let manifests = manifests.replace(&at(one.port), &at(launch.port));
-        session.admin().apply(&manifests).ok();
-    };
+    let (one, other) = (session.launch().clone(), session.another("other"));
     let (first, second) = thread::scope(|scope| {
         let starting = [&one, &other].map(|launch| scope.spawn(|| launch.start()));
         let [first, second] = starting.map(|server| server.join().expect("it starts"));
@@ -93,10 +78,10 @@ fn two_that_start_at_the_same_moment_end_with_one_authority_and_are_both_trusted
     };
     refuses("the first to refuse");
     first.stop();
-    call(&other);
+    session.call_at(other.port);
     refuses("the second to refuse, alone");
 
-    call(&one);
+    session.call_at(one.port);
     session.start_server();
     second.stop();
     session.await_enforcement();

@@ -2,6 +2,8 @@
 
 pub mod audit;
 
+pub mod balancer;
+
 pub mod checkout;
 
 pub mod clock;
@@ -19,5 +21,7 @@ pub mod kubectl;
 pub mod manifests;
 
 pub mod server;
+
+pub mod stream;
 
 pub mod wait;

@@ -32,6 +32,8 @@ pub struct Launch {
     pub certificate: Option<[PathBuf; 2]>,
     /// More of its environment.
     pub envs: Vec<(&'static str, String)>,
+    /// How long it goes on after SIGTERM for those who have yet to hear of it.
+    pub drain_delay: Duration,
 }
 
 /// A server that is ready. It ends when this value does, or when the process ends without dropping it.
@@ -54,6 +56,7 @@ impl Launch {
             log: plane.folder().join("portcullis.log"),
             certificate: None,
             envs: Vec::new(),
+            drain_delay: Duration::ZERO,
         };
         fs::write(&launch.settings, settings).expect("the folder is ours");
         launch
@@ -78,7 +81,7 @@ impl Launch {
             .arg(format!("--listen=127.0.0.1:{}", self.port))
             .arg(format!("--admin-listen=127.0.0.1:{}", self.admin_port))
             .arg(format!("--replica={}", self.replica()))
-            .arg("--drain-delay=0s")
+            .arg(format!("--drain-delay={}ms", self.drain_delay.as_millis()))
             .arg(format!("--gate-image={GATE_IMAGE}"))
             .args(["--settings".as_ref(), self.settings.as_os_str()])
             .args(["--kubeconfig".as_ref(), self.kubeconfig.as_os_str()])
@@ -115,9 +118,46 @@ impl Launch {
 impl Server {
     /// Stops it gently, and waits for its end.
     pub fn stop(mut self) {
+        self.terminate();
+        self.ended();
+    }
+
+    /// Sends it SIGTERM; it goes on for its drain delay.
+    pub fn terminate(&mut self) {
         drop(self.process.stdin.take());
+    }
+
+    /// Waits for the end of one that leaves.
+    pub fn ended(mut self) {
         let status = self.process.wait().expect("the process was started by us");
         assert!(status.success(), "portcullis ended with {status}");
+    }
+
+    /// The most memory that it ever had in use at once (`VmHWM` of proc(5)).
+    pub fn peak_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let mut lines = status.lines();
+        let peak = lines.find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        let kib: u64 = kib
+            .and_then(|kib| kib.parse().ok())
+            .expect("a number of KiB");
+        kib.div_ceil(1024)
+    }
+
+    /// The sum of the series of its metrics that begin so.
+    pub fn metric(&self, series: &str) -> u64 {
+        let page = self.fetch("/metrics").expect("it answers");
+        let values = page.lines().filter(|line| line.starts_with(series));
+        let values = values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        values.sum()
+    }
+
+    /// Its process id: what we have started is what ties it to us.
+    fn id(&self) -> String {
+        let tie = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{tie}/task/{tie}/children"));
+        children.expect("it runs").trim().to_owned()
     }
 
     /// What it answers on its admin port, with the head.

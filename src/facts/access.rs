@@ -112,6 +112,13 @@ pub const WRITES: &[Access] = &[
         resource: "leases",
         scope: Scope::Own(&[LEASE]),
     },
+    // That glass was broken: an Event.
+    Access {
+        verb: "create",
+        group: "",
+        resource: "events",
+        scope: Scope::Own(&[]),
+    },
     // The proof that we answer: dry runs, through every API server, to every replica.
     Access {
         verb: "create",

@@ -97,6 +97,17 @@ where
     }
 }
 
+/// Reads a small body to its end, and keeps nothing of it: who is answered while he still sends may find his connection
+/// reset in the place of the answer.
+pub(super) async fn hear_out<B>(mut body: B)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if expected_bytes(&body).is_ok_and(|expected| expected <= SMALL_BODY_BYTES) {
+        while let Some(Ok(_)) = body.frame().await {}
+    }
+}
+
 /// What `Content-Length` says; the most there can be where there is none.
 fn expected_bytes(body: &impl Body) -> Result<usize, Rejected> {
     match body.size_hint().upper() {

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tower::{BoxError, Service};
 
 use super::{
-    body::{ReadBody, read_small},
+    body::{ReadBody, hear_out, read_small},
     proof::Ticket,
     respond::{Answer, Rejected},
 };
@@ -76,6 +76,7 @@ where
         let inner = self.inner.inner().clone();
         Box::pin(async move {
             let Ok(_place) = reserved else {
+                hear_out(request.into_body()).await;
                 return Err(Rejected::Shed);
             };
             only_a_self_check(request, inner).await

@@ -7,8 +7,10 @@ use std::{
         LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
+use portcullis::webhook::metrics::Entry;
 use serde_json::{Value, json};
 
 use super::objects;
@@ -18,7 +20,7 @@ use crate::support::{
     kubectl::{Answer, Kubectl},
     manifests::{BASE, called_by_url},
     server::{Launch, Server, free_port},
-    wait::eventually,
+    wait::{eventually, eventually_in},
 };
 
 /// A test's hold on the installation.
@@ -313,6 +315,34 @@ impl Installation {
                 .failure()
         });
     }
+}
+
+/// What the entries that may be `Fail` say.
+pub fn policies(admin: &Kubectl) -> Result<Vec<String>, String> {
+    let get = "get validatingwebhookconfiguration,mutatingwebhookconfiguration portcullis -o json";
+    let list = admin.call(get).success_output()?;
+    let list: Value = serde_json::from_str(&list).map_err(|error| error.to_string())?;
+    let configurations = list["items"].as_array().into_iter().flatten();
+    let entries = configurations.flat_map(|one| one["webhooks"].as_array().expect("entries"));
+    let of = |entry: &Value| {
+        let name = entry["name"].as_str().expect("entries have names");
+        let policy = entry["failurePolicy"].as_str().expect("it is defaulted");
+        Entry::of(name).map(|_| policy.to_owned())
+    };
+    Ok(entries.filter_map(of).collect())
+}
+
+/// Waits until all of them are so.
+#[track_caller]
+pub fn await_policy(admin: &Kubectl, policy: &str) {
+    // A proof takes 30 s, and rounds that are slow do not count the less.
+    eventually_in(Duration::from_secs(180), policy, || {
+        let policies = policies(admin)?;
+        let are_all = policies.iter().all(|is| is == policy);
+        (are_all && policies.len() >= 3)
+            .then_some(())
+            .ok_or_else(|| format!("{policies:?}"))
+    });
 }
 
 /// How our server is started on a control plane; it has no rights yet.

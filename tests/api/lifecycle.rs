@@ -10,7 +10,7 @@ use portcullis::contract::GATE_LABEL;
 use serde_json::{Value, json};
 
 use super::{
-    installation::{authorize, launch},
+    installation::{authorize, await_policy, launch, policies},
     objects::{bare_spec, list, sound_spec, workload},
 };
 use crate::support::{
@@ -97,9 +97,25 @@ impl Ground {
         });
     }
 
+    /// What the entries that may be `Fail` say.
+    pub fn policies(&self) -> Result<Vec<String>, String> {
+        policies(&self.admin)
+    }
+
+    /// All of them are so now.
+    pub fn are_all(&self, policy: &str) -> bool {
+        let policies = self.policies().expect("they are there");
+        policies.iter().all(|is| is == policy)
+    }
+
+    /// Waits until all of them are so.
+    pub fn await_policy(&self, policy: &str) {
+        await_policy(&self.admin, policy);
+    }
+
     /// A sound pod that demands a gate can be made now, whatever is left of us.
     #[track_caller]
-    fn takes_a_pod(&self, after: &str) {
+    pub fn takes_a_pod(&self, after: &str) {
         let mut pod = workload("Pod", "app", sound_spec());
         pod["metadata"]["labels"][GATE_LABEL] = json!("enabled");
         let answer = self.admin.feed("create -f -", &pod.to_string());
@@ -130,6 +146,13 @@ impl Ground {
 // === impl Installed ===
 
 impl Installed {
+    /// As when all pods of ours are killed: they can write and say nothing more.
+    pub fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+    }
+
     /// As when the last pod of ours goes.
     pub fn stop(&mut self) {
         if let Some(server) = self.server.take() {
@@ -209,16 +232,15 @@ fn get(object: &Value) -> Vec<&str> {
     words
 }
 
-/// The command of the README's page for who is on call.
-fn break_glass() -> Vec<String> {
+/// The commands of the README's page for who is on call, in their order.
+pub fn on_call(place: usize) -> String {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let readme = fs::read_to_string(readme).expect("the README is there");
     let (_, page) = readme.split_once("\n## On call\n").expect("a page");
-    let (_, block) = page.split_once("```sh\n").expect("a command");
+    let block = page.split("```sh\n").nth(place + 1).expect("a command");
     let (block, _) = block.split_once("\n```").expect("its end");
-    assert_eq!(block.lines().count(), 1, "one command: {block}");
-    let words = block.strip_prefix("kubectl ").expect("kubectl's");
-    words.split_whitespace().map(str::to_owned).collect()
+    assert_eq!(block.matches("kubectl ").count(), 1, "one command: {block}");
+    block.to_owned()
 }
 
 #[test]
@@ -319,22 +341,21 @@ fn an_upgrade_is_the_same_command_and_never_stops_what_was_judged() {
 }
 
 #[test]
-fn glass_is_broken_by_the_command_of_the_readme_with_no_pod_of_ours_alive() {
+fn everything_goes_by_the_command_of_the_readme_and_stays_gone() {
     let ground = Ground::new();
     let mut installed = ground.install(BASE);
-    let command = break_glass();
-    let command: Vec<_> = command.iter().map(String::as_str).collect();
+    let delete = on_call(1);
 
     // Our server works, and must be out of the way at once.
-    ground.admin.call_with(&command, None).ok();
+    ground.admin.shell(&delete).ok();
     ground.await_freedom();
     ground.apply(&installed.manifests);
     installed.restart();
     ground.await_enforcement();
 
-    // None is alive; and when one comes back, the glass is broken still.
+    // None is alive; and when one comes back, it makes none anew.
     installed.stop();
-    ground.admin.call_with(&command, None).ok();
+    ground.admin.shell(&delete).ok();
     installed.restart();
     installed.await_looks(&["absent"]);
     ground.await_freedom();

@@ -66,4 +66,8 @@ mod samples;
 
 mod lifecycle;
 
+mod glass;
+
+mod dead;
+
 mod overlays;

@@ -3,7 +3,7 @@
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 /// kubectl with the kubeconfig of one user.
@@ -69,6 +69,20 @@ impl Kubectl {
         self.feed("apply -f -", objects)
     }
 
+    /// Lets a shell run this, with kubectl in its PATH.
+    pub fn shell(&self, script: &str) -> Answer {
+        let folder = self.program.parent().expect("a program stands somewhere");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let output = Command::new("sh")
+            .args(["-c", script])
+            .env("PATH", format!("{}:{path}", folder.display()))
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"))
+            .output()
+            .expect("sh starts");
+        Answer::of(output)
+    }
+
     /// kubectl, for who wants to start it himself.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
@@ -96,18 +110,21 @@ impl Kubectl {
             .write_all(input.unwrap_or_default().as_bytes())
             .expect("kubectl reads its input");
         drop(stdin);
-        let output = child.wait_with_output().expect("kubectl ends");
-        Answer {
-            passed: output.status.success(),
-            stdout: String::from_utf8(output.stdout).expect("kubectl writes UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("kubectl writes UTF-8"),
-        }
+        Answer::of(child.wait_with_output().expect("kubectl ends"))
     }
 }
 
 // === impl Answer ===
 
 impl Answer {
+    fn of(output: Output) -> Self {
+        Self {
+            passed: output.status.success(),
+            stdout: String::from_utf8(output.stdout).expect("kubectl writes UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("kubectl writes UTF-8"),
+        }
+    }
+
     /// What kubectl printed; panics if it failed.
     #[track_caller]
     pub fn ok(self) -> String {

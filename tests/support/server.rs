@@ -133,6 +133,16 @@ impl Server {
         assert!(status.success(), "portcullis ended with {status}");
     }
 
+    /// Kills it: it can say and write nothing more.
+    pub fn kill(mut self) {
+        let killed = Command::new("kill")
+            .args(["-KILL", &self.id()])
+            .status()
+            .expect("kill is a program, too");
+        assert!(killed.success(), "portcullis had ended by itself");
+        let _ = self.process.wait().expect("the process was started by us");
+    }
+
     /// The most memory that it ever had in use at once (`VmHWM` of proc(5)).
     pub fn peak_mib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");

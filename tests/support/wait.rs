@@ -9,13 +9,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Asks until the answer is `Ok`, and returns it; panics with the last `Err` when patience ends.
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Result<T, String>) -> T {
+    eventually_in(PATIENCE, what, ask)
+}
+
+/// The same, for what takes its time.
+pub fn eventually_in<T>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> Result<T, String>,
+) -> T {
     let begun = Instant::now();
     loop {
         match ask() {
             Ok(answer) => return answer,
-            Err(why) if begun.elapsed() > PATIENCE => {
-                panic!("gave up waiting for {what} after {PATIENCE:?}: {why}")
+            Err(why) if begun.elapsed() > patience => {
+                panic!("gave up waiting for {what} after {patience:?}: {why}")
             }
             Err(_) => pause(),
         }

@@ -1,9 +1,19 @@
 //! The webhook configurations: are they there, and has the server opened them?
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{patient::Patient, report::Line};
-use crate::webhook::{metrics::Configuration, registration::shipped_entries};
+use crate::webhook::{
+    metrics::Configuration,
+    registration::{
+        glass::{Glass, LAST, REASON, Reading},
+        shipped_entries,
+    },
+};
 
 /// What installs, and what mends most.
 pub(super) const APPLY: &str =
@@ -14,7 +24,10 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     for configuration in [Configuration::Validating, Configuration::Mutating] {
         let title = title(configuration);
         match patient.configuration(configuration).await {
-            Ok(Some(live)) => lines.push(judge(configuration, &live, &patient.namespace)),
+            Ok(Some(live)) => {
+                lines.push(judge(configuration, &live, &patient.namespace));
+                lines.extend(glass(&title, &live, Timestamp::now()));
+            }
             Ok(None) => lines.push(Line::fail(
                 format!("{title} is not there: nothing is judged"),
                 APPLY,
@@ -23,6 +36,30 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
         }
     }
     lines
+}
+
+/// Whether somebody has broken the glass, and when somebody last did.
+fn glass(title: &str, live: &Value, now: Timestamp) -> Option<Line> {
+    let annotations = live.pointer("/metadata/annotations");
+    let annotations = BTreeMap::deserialize(annotations?).ok()?;
+    match Reading::of(&annotations, now) {
+        Reading::Broken(Glass { reason, until, .. }) => Some(Line::warn(
+            format!("{title}: glass is broken until {until}, so failurePolicy is Ignore: {reason}"),
+            format!(
+                "it ends by itself; to end it now: kubectl annotate validatingwebhookconfiguration,mutatingwebhookconfiguration portcullis {REASON}-"
+            ),
+        )),
+        Reading::Over(Glass { until, .. }) => Some(Line::warn(
+            format!(
+                "{title}: glass was broken until {until}, and nobody has mended it: no replica writes"
+            ),
+            APPLY,
+        )),
+        Reading::Whole => {
+            let last = annotations.get(LAST)?;
+            Some(Line::ok(format!("{title}: glass was last broken {last}")))
+        }
+    }
 }
 
 /// The entries of a configuration.
@@ -88,6 +125,33 @@ mod tests {
             "portcullis-system",
         );
         serde_json::to_string(&line).unwrap()
+    }
+
+    #[test]
+    fn broken_glass_is_told_of_while_it_is_and_afterwards() {
+        let now = "2026-11-21T20:00:00Z".parse().unwrap();
+        let said = |annotations: Value| {
+            let live = json!({"metadata": {"annotations": annotations}});
+            glass("it", &live, now).map(|line| serde_json::to_string(&line).unwrap())
+        };
+        let broken = |until| json!({REASON: "INC-1", "portcullis.dev/break-glass-until": until});
+        let line = said(broken("2026-11-21T21:00:00Z")).unwrap();
+        assert!(
+            line.contains("warn") && line.contains("until 2026-11-21T21:00:00Z"),
+            "{line}"
+        );
+        assert!(
+            line.contains("INC-1") && line.contains("portcullis.dev/break-glass-\""),
+            "{line}"
+        );
+        let line = said(broken("2026-11-21T19:00:00Z")).unwrap();
+        assert!(line.contains("nobody has mended it"), "{line}");
+        let line = said(json!({LAST: "until then: INC-1"})).unwrap();
+        assert!(
+            line.contains("ok") && line.contains("last broken until then: INC-1"),
+            "{line}"
+        );
+        assert_eq!(said(json!({"another.dev/annotation": "x"})), None);
     }
 
     #[test]

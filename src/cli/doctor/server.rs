@@ -39,7 +39,9 @@ fn judge(title: &str, deployment: &Value, namespace: &str) -> Line {
     if available < wanted {
         return Line::warn(
             format!("{title}: {available} of {wanted} replicas are available ({image})"),
-            format!("see why: kubectl -n {namespace} get pods,events"),
+            format!(
+                "see why: kubectl -n {namespace} get pods,events; if workloads are held up meanwhile, break the glass (README, On call)"
+            ),
         );
     }
     if updated < wanted {

@@ -16,8 +16,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use family::one;
 pub use family::{Family, Handle, Labels};
 pub use labels::{
-    Aim, Certificate, Checked, Configuration, Entry, Gating, KindOf, Label, Operation, Outcome,
-    Patched, Rejection, Unjudged, Webhook, WriteOutcome,
+    Aim, Certificate, Checked, Configuration, Entry, Gating, KindOf, Label, NO_ANSWER, Operation,
+    Outcome, Patched, Rejection, Unjudged, Webhook, WriteOutcome,
 };
 
 use crate::facts;
@@ -136,6 +136,7 @@ metrics! {
     REGISTRATIONS = counter("portcullis_webhook_registrations_total", &["configuration", "outcome"], "Looks at our webhook configurations, and what came of them. Left: another replica writes.");
     FAIL_CLOSED = gauge("portcullis_webhook_fail_closed", &["entry", "which"], "1 where the failurePolicy of an entry is Fail, as the settings want it and as it is now.");
     SELF_CHECKS = counter("portcullis_webhook_self_checks_total", &["entry", "outcome"], "Dry runs of our own that an entry must refuse, by what came of them. Only the replica that holds the Lease makes them.");
+    BREAK_GLASS_UNTIL = gauge("portcullis_webhook_break_glass_until_timestamp_seconds", &[], "Until when somebody has broken the glass, in seconds since 1970; 0 where nobody has.");
 }
 
 /// The handles that count.
@@ -177,6 +178,8 @@ pub struct Metrics {
     pub fail_closed: Family<Gauge, (Entry, Aim)>,
     /// Dry runs of our own.
     pub self_checks: Family<Counter, (Entry, Checked)>,
+    /// When broken glass ends, in seconds since 1970.
+    pub break_glass_until: Gauge,
     /// What the listener counts.
     pub server: Meters,
     /// Renders all of the above.
@@ -216,6 +219,7 @@ impl Metrics {
             registrations: Family::register(&recorder, &REGISTRATIONS),
             fail_closed: Family::register(&recorder, &FAIL_CLOSED),
             self_checks: Family::register(&recorder, &SELF_CHECKS),
+            break_glass_until: one(&recorder, &BREAK_GLASS_UNTIL, &[]),
             server: meters(&recorder),
             handle: recorder.handle(),
         }

@@ -5,6 +5,8 @@
 
 mod entries;
 
+pub(crate) mod glass;
+
 mod lease;
 
 mod stance;
@@ -17,6 +19,8 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -36,6 +40,7 @@ use crate::policy::settings::FailurePolicy;
 use crate::telemetry::chain;
 use entries::entries;
 pub(crate) use entries::shipped_entries;
+use glass::Glazier;
 use lease::Lease;
 pub(in crate::webhook) use lease::Tenure;
 use stance::{Stance, found};
@@ -66,6 +71,10 @@ pub(super) struct Registration {
     trust: watch::Receiver<Trust>,
     tenure: watch::Receiver<Tenure>,
     opinions: watch::Receiver<Opinions>,
+    /// Whose turn it is to prove: ours with the Lease, nobody's while the glass is broken.
+    turn: watch::Sender<Tenure>,
+    glazier: Glazier,
+    namespace: String,
     metrics: Arc<Metrics>,
 }
 
@@ -87,6 +96,8 @@ enum RegistrationError {
     NoEntry(&'static str),
     #[error("cannot read it")]
     Read(#[source] Box<kube::Error>),
+    #[error("cannot read our namespace, which is to own it")]
+    Namespace(#[source] Box<kube::Error>),
     #[error("cannot write rules, failurePolicy and caBundle")]
     Write(#[source] Box<kube::Error>),
     #[error("the API server did not answer in {DEADLINE:?}")]
@@ -115,15 +126,21 @@ impl Registration {
     ) {
         let (tell_tenure, tenure) = watch::channel(Tenure::default());
         let (tell_opinions, opinions) = watch::channel(Opinions::default());
+        let (turn, turns) = watch::channel(Tenure::default());
+        let namespace = replica.namespace.clone();
         let mut beside = Beside::start(&client, replica, tell_tenure);
-        let proving = prover.clone().run(tenure.clone(), tell_opinions);
+        let proving = prover.clone().run(turns, tell_opinions);
         beside.tasks.spawn(proving);
+        let glazier = Glazier::new(client.clone(), namespace.clone(), Arc::clone(&metrics));
         let mut registration = Self {
             client,
             in_force,
             trust,
             tenure,
             opinions,
+            turn,
+            glazier,
+            namespace,
             metrics,
         };
         registration.keep(&beside.touched, &leaving).await;
@@ -150,7 +167,8 @@ impl Registration {
             let Ok(trust) = trust else {
                 return; // who knows of the certificate is gone: the process is leaving
             };
-            let stance = self.stance();
+            let broken_for = self.see_to_the_glass().await;
+            let stance = self.stance(broken_for.is_some());
             let mut well = true;
             for (configuration, said) in [Configuration::Validating, Configuration::Mutating]
                 .into_iter()
@@ -161,6 +179,7 @@ impl Registration {
                 *said = Some(outcome);
             }
             let wait = if well { PERIOD } else { pause };
+            let wait = wait.min(broken_for.unwrap_or(wait));
             pause = if well {
                 FIRST_PAUSE
             } else {
@@ -179,10 +198,26 @@ impl Registration {
         }
     }
 
-    fn stance(&mut self) -> Stance {
+    /// For how long it is broken yet, if it is. Nothing is proved then: what was counts no more when it is whole again.
+    async fn see_to_the_glass(&mut self) -> Option<Duration> {
+        let tenure = *self.tenure.borrow_and_update();
+        let broken = self.glazier.look(tenure).await;
+        let left = broken.map(|glass| glass.left(Timestamp::now()));
+        let turn = if left.is_some() {
+            Tenure::Waiting
+        } else {
+            tenure
+        };
+        self.turn
+            .send_if_modified(|before| turn != std::mem::replace(before, turn));
+        left
+    }
+
+    fn stance(&mut self, is_broken: bool) -> Stance {
         Stance {
             wanted: self.in_force.settings.load().failure_policy,
-            tenure: *self.tenure.borrow_and_update(),
+            tenure: *self.tenure.borrow(),
+            is_broken,
             opinions: *self.opinions.borrow_and_update(),
         }
     }
@@ -196,7 +231,7 @@ impl Registration {
         let stance = Stance {
             tenure: Tenure::Held,
             opinions: Opinions::LEAVING,
-            ..self.stance()
+            ..self.stance(self.glazier.is_broken())
         };
         for configuration in [Configuration::Validating, Configuration::Mutating] {
             self.look(configuration, &trust, stance, None).await;
@@ -264,6 +299,12 @@ impl Registration {
             .await
             .map_err(read)?
             .ok_or(RegistrationError::Absent)?;
+        // Perhaps broken since the glass was looked at: what is written must not be older than what it is written over.
+        let is_broken = stance.is_broken || glass::is_broken(&live.metadata);
+        let stance = Stance {
+            is_broken,
+            ..stance
+        };
         let live_entries = listed(&live);
         let entry = |name: &str| live_entry(live_entries, name);
         // Manifests of an older version lack some, and those that are there must work on.
@@ -289,6 +330,7 @@ impl Registration {
                 "name": NAME,
                 "uid": live.metadata.uid,
                 "resourceVersion": live.metadata.resource_version,
+                "ownerReferences": self.owner().await?,
             },
             "webhooks": entries(configuration, &shipped, &kinds, (trust, &policy)),
         });
@@ -304,6 +346,19 @@ impl Registration {
         } else {
             Ok(WriteOutcome::Written)
         }
+    }
+
+    /// Our namespace: whoever deletes it first, with `Fail` set, must not be left with entries that nobody answers for. The
+    /// API server's garbage collection then takes them along.
+    async fn owner(&self) -> Result<Value, RegistrationError> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let ours = namespaces.get_metadata_opt(&self.namespace).await;
+        let ours = ours.map_err(|error| RegistrationError::Namespace(Box::new(error)))?;
+        let owner = ours.and_then(|namespace| namespace.metadata.uid);
+        let owner = owner.map(|uid| {
+            json!({"apiVersion": "v1", "kind": "Namespace", "name": self.namespace, "uid": uid})
+        });
+        Ok(owner.into_iter().collect())
     }
 
     /// Puts into the metrics what the entries of a configuration say.
@@ -470,10 +525,13 @@ mod tests {
                 trust: watch::channel(Trust::Unknown).1,
                 tenure: watch::channel(tenure).1,
                 opinions: watch::channel(Opinions::default()).1,
+                turn: watch::channel(tenure).0,
+                glazier: Glazier::new(self.client(), "ours".to_owned(), Arc::default()),
+                namespace: "ours".to_owned(),
                 metrics: Arc::new(Metrics::new()),
             };
             let trust = Trust::Bundle("PEM".to_owned());
-            let stance = registration.stance();
+            let stance = registration.stance(false);
             registration.look(configuration, &trust, stance, None).await
         }
     }
@@ -526,7 +584,12 @@ mod tests {
         );
         assert_eq!(
             body["metadata"],
-            json!({"name": "portcullis", "uid": "its-uid", "resourceVersion": "7"})
+            json!({
+                "name": "portcullis", "uid": "its-uid", "resourceVersion": "7",
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "Namespace", "name": "ours", "uid": "its-uid"},
+                ],
+            })
         );
         let fields: Vec<_> = body["webhooks"][0].as_object().unwrap().keys().collect();
         assert_eq!(fields, ["name", "rules", "failurePolicy", "clientConfig"]);

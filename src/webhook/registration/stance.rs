@@ -13,6 +13,8 @@ pub(super) struct Stance {
     /// What the settings want, once it is proved that we answer.
     pub(super) wanted: FailurePolicy,
     pub(super) tenure: Tenure,
+    /// Somebody has broken the glass.
+    pub(super) is_broken: bool,
     pub(super) opinions: Opinions,
 }
 
@@ -24,6 +26,9 @@ impl Stance {
         let Some(entry) = Entry::of(name) else {
             return FailurePolicy::Ignore; // it patches, or what it gives is only preferred
         };
+        if self.is_broken {
+            return FailurePolicy::Ignore;
+        }
         match (self.tenure, self.wanted) {
             (Tenure::Alone, _) | (_, FailurePolicy::Ignore) => FailurePolicy::Ignore,
             // Who has yet to find out leaves things as they are: the one before had its evidence.
@@ -61,8 +66,18 @@ mod tests {
         Stance {
             wanted,
             tenure,
+            is_broken: false,
             opinions,
         }
+    }
+
+    #[test]
+    fn broken_glass_outweighs_every_proof() {
+        let open = json!({"rules": [{}], "failurePolicy": "Fail"});
+        let mut stance = stance(Tenure::Held, FailurePolicy::Fail, Some(FailurePolicy::Fail));
+        assert_eq!(stance.policy(VALIDATE, Some(&open)), FailurePolicy::Fail);
+        stance.is_broken = true;
+        assert_eq!(stance.policy(VALIDATE, Some(&open)), FailurePolicy::Ignore);
     }
 
     #[test]

@@ -76,18 +76,32 @@ impl Target {
     /// As many as [`CONNECTIONS`] can carry, one after the other on each. Also says how many a second.
     pub async fn closed_loop(&self, length: Duration) -> (Latencies, f64) {
         let begun = Instant::now();
+        self.while_it(move |_| begun.elapsed() < length).await
+    }
+
+    /// So many, as fast as they go.
+    pub async fn all_of(&self, reviews: usize) -> (Latencies, f64) {
+        self.while_it(move |number| number < reviews).await
+    }
+
+    /// One after the other on each connection, while this `goes_on` with the next number.
+    async fn while_it(
+        &self,
+        goes_on: impl Fn(usize) -> bool + Copy + Send + 'static,
+    ) -> (Latencies, f64) {
+        let begun = Instant::now();
         let mut connections = JoinSet::new();
         for place in 0..CONNECTIONS {
             let target = self.clone();
             connections.spawn(async move {
                 let mut connection = target.connect().await;
                 let mut taken = Vec::new();
-                while begun.elapsed() < length {
+                let mut number = place;
+                while goes_on(number) {
                     let sent = Instant::now();
-                    target
-                        .review(&mut connection, place + taken.len() * CONNECTIONS)
-                        .await;
+                    target.review(&mut connection, number).await;
                     taken.push(sent.elapsed());
+                    number += CONNECTIONS;
                 }
                 taken
             });

@@ -48,8 +48,11 @@ const PER_SECOND: u32 = 1000;
 /// New connections of a burst.
 const BURST: usize = 200;
 
-/// Different Secrets that the last load names.
+/// Different Secrets that are named in turn.
 const SECRETS: usize = 10_000;
+
+/// Reviews of the last load, each of which names Secrets that no other does.
+const DISTINCT: usize = 100_000;
 
 #[tokio::main]
 async fn main() {
@@ -115,6 +118,14 @@ async fn load(length: Duration) {
         &format!("closed loop over {SECRETS} Secrets, {rate:.0} a second"),
         &latencies,
     );
+    let distinct = target(
+        server.client(),
+        Arc::new(|number| review(Some(SECRETS + number))),
+    );
+    let row = Row::begin(&server);
+    let (latencies, rate) = distinct.all_of(DISTINCT).await;
+    let name = format!("{DISTINCT} reviews with Secrets of their own each, {rate:.0} a second");
+    row.print(&name, &latencies);
     println!(
         "\nPeak memory: {:.1} MiB.",
         server.usage().peak_kib as f64 / 1024.0

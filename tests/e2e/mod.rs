@@ -16,8 +16,6 @@ mod node;
 
 mod pod;
 
-mod rollback;
-
 mod rolling_update;
 
 mod local_traffic;
@@ -34,13 +32,7 @@ mod works_in_staging;
 
 mod oom_killed;
 
-mod node_drain;
-
 mod database_blinks;
 
-mod webhook_down;
-
-mod crash;
-
-// What the gate costs.
-mod footprint;
+// Those that bear no other beside them.
+mod alone;

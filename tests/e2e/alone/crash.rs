@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::{
+use crate::e2e::{
     node::Node,
     pod::{APP, GATE, Pod},
     report::Summary,

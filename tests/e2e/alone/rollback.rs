@@ -5,7 +5,7 @@ use std::env;
 
 use tokio::time::{Duration, Instant};
 
-use super::{report::Summary, stage::Stage, table::ROWS};
+use crate::e2e::{report::Summary, stage::Stage, table::ROWS};
 
 /// Rollouts on each side, every second one a rollback. `PORTCULLIS_ROLLOUTS` sets another number.
 const ROLLOUTS: usize = 2;

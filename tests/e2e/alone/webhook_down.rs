@@ -1,6 +1,6 @@
 //! Nobody answers for the webhook.
 
-use super::{
+use crate::e2e::{
     pod::Pod,
     stage::{self, Stage},
 };

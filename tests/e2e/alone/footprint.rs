@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::stage::Stage;
+use crate::e2e::stage::Stage;
 use crate::support::wait::eventually;
 
 /// Pods that are measured.

@@ -1,6 +1,6 @@
 //! A node is drained under load.
 
-use super::{pod::Pod, report::Summary, stage::Stage};
+use crate::e2e::{pod::Pod, report::Summary, stage::Stage};
 use crate::support::kubectl::Kubectl;
 
 /// A node that takes no pods, until this is dropped.

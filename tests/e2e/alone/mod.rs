@@ -1,0 +1,13 @@
+//! Stories that are played one at a time, with no other beside them: they take away what the others stand on (a node, the
+//! API server, the webhook), or compare what a busy machine would blur.
+
+mod rollback;
+
+mod node_drain;
+
+mod webhook_down;
+
+mod crash;
+
+// What the gate costs.
+mod footprint;

@@ -35,10 +35,10 @@ else
   printf '  %s\n' "${archives[@]}"
   echo "(kind load image-archive, minikube image load, k3s ctr images import, ctr -n k8s.io images import)"
 fi
-integration() { cargo test --locked --quiet --test integration -- --ignored "$@"; }
+integration() { cargo test --locked --test integration -- --ignored "$@"; }
 
 # Those of all stories that have a word of STORY in their names, and which `tests/e2e/mod.rs` puts there or not.
-tests=$(integration --list | sed -n 's/^\(e2e::.*\): test$/\1/p')
+tests=$(integration --list 2>/dev/null | sed -n 's/^\(e2e::.*\): test$/\1/p')
 chosen=$(grep -E "$(tr -s ' ' '|' <<<"${STORY:-.}")" <<<"$tests") || {
   printf 'STORY=%s: no story has that in its name. There are:\n%s\n' "$STORY" "$tests" >&2
   exit 64
@@ -52,7 +52,7 @@ play() { # play THREADS TEST...
   shift
   [ $# = 0 ] || integration --test-threads="$threads" ${SHOW:+--nocapture} --exact "$@" || status=1
 }
-play 3 "${together[@]}"
+play 2 "${together[@]}"
 play 1 "${alone[@]}"
 [ -z "${KEEP:-}" ] || [ "$context" != "kind-$name" ] || echo "The cluster stays up: eval \"\$(target/cluster kind up -name $name -nodes 2)\"; target/cluster kind down -name $name"
 exit "$status"

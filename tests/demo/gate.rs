@@ -151,14 +151,7 @@ async fn act(
         release: "v1".to_owned(),
     };
     let app = app::serve((Ipv4Addr::LOCALHOST, app).into(), character);
-    let orders = Orders {
-        target: format!("127.0.0.1:{listen}"),
-        path: "/page".to_owned(),
-        rate: RATE,
-        duration: sending,
-        connections: Connections::New,
-        patience: Duration::from_secs(15),
-    };
+    let orders = orders(listen, sending);
     let client = client::run(
         (Ipv4Addr::LOCALHOST, listen).into(),
         orders,
@@ -182,6 +175,18 @@ async fn act(
     let gate = gate_says(gate.map(|_| folder.path())).await;
     view.over(seen.moment(second), &gate);
     Ok(seen.summary())
+}
+
+fn orders(listen: u16, sending: Duration) -> Orders {
+    Orders {
+        target: format!("127.0.0.1:{listen}"),
+        path: "/page".to_owned(),
+        rate: RATE,
+        duration: sending,
+        connections: Connections::New,
+        patience: Duration::from_secs(15),
+        settle: false,
+    }
 }
 
 /// Starts the database when it is due, and keeps it.

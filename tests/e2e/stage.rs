@@ -81,11 +81,27 @@ pub fn await_injection(kubectl: &Kubectl) {
     });
 }
 
-/// Waits until nobody injects: connections to a process outlive its place behind a Service.
-pub fn await_no_injection(kubectl: &Kubectl) {
-    eventually("pods to go without", || {
-        let pod = probe(kubectl)?;
-        (!pod.contains(GATE)).then_some(()).ok_or(pod)
+/// Waits until it is proved that the webhook answers, so that nothing passes without it.
+pub fn await_fail(kubectl: &Kubectl) {
+    for (configuration, entry) in [
+        ("validating", "validate.portcullis.dev"),
+        ("mutating", "inject.portcullis.dev"),
+    ] {
+        let policy = format!(
+            "get {configuration}webhookconfiguration portcullis -o jsonpath={{.webhooks[?(@.name==\"{entry}\")].failurePolicy}}"
+        );
+        eventually("the proof that the webhook answers", || {
+            let policy = kubectl.call(&policy).success_output()?;
+            (policy == "Fail").then_some(()).ok_or(policy)
+        });
+    }
+}
+
+/// Waits until nobody answers for the webhook: connections to a process outlive its place behind a Service.
+pub fn await_silence(kubectl: &Kubectl) {
+    eventually("nobody to answer", || match probe(kubectl) {
+        Err(why) if why.contains("failed calling webhook") => Ok(()),
+        other => Err(format!("{other:?}")),
     });
 }
 

@@ -41,6 +41,10 @@ pub struct Orders {
     /// When a request is given up.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "15s")]
     pub patience: Duration,
+    /// Count from when all requests of two seconds have been answered. What was rolled out before may linger: nodes go on
+    /// sending to pods that are gone until their kube-proxy has heard of it.
+    #[arg(long)]
+    pub settle: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -14,8 +14,9 @@ mod server;
 
 use std::{
     env, fs,
+    future::pending,
     io::stderr,
-    net::Ipv6Addr,
+    net::{Ipv6Addr, SocketAddr},
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process,
@@ -60,6 +61,12 @@ enum Command {
     },
 }
 
+/// What is tried before anything counts.
+const TRIAL: Duration = Duration::from_secs(2);
+
+/// Then it counts, whatever came of the trials.
+const TRIALS: u32 = 15;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(stderr).init();
@@ -103,6 +110,22 @@ async fn serve(port: u16, character: Character) -> anyhow::Result<()> {
     }
 }
 
+/// Returns when a server answers as one does that nobody has just rolled out.
+async fn settled(address: SocketAddr, orders: &Orders) {
+    for _ in 0..TRIALS {
+        let trial = Orders {
+            duration: TRIAL,
+            patience: TRIAL / 2,
+            ..orders.clone()
+        };
+        let seen = Arc::default();
+        load::run(address, trial, Arc::clone(&seen), pending()).await;
+        if seen.lock().expect("nobody panics").summary().failed == 0 {
+            return;
+        }
+    }
+}
+
 async fn load(orders: Orders) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let address = lookup_host(&orders.target)
@@ -113,6 +136,9 @@ async fn load(orders: Orders) -> anyhow::Result<()> {
     let stop = async {
         terminated.recv().await;
     };
+    if orders.settle {
+        settled(address, &orders).await;
+    }
     let second = Duration::from_secs(1);
     let mut ticks = interval_at(Instant::now() + second, second);
     let mut over = 0;

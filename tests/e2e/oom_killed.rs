@@ -13,8 +13,8 @@ const RESIZER: &str = "oom-killed/resizer.yaml";
 /// What the gate answers to requests that were at the app when it was killed.
 const LOST: &str = "502 Bad Gateway";
 
-/// How many those may be: a quarter of a second's.
-const IN_FLIGHT: u32 = 5;
+/// How many those may be: a second's, since an app that fills its memory is slow before it dies.
+const IN_FLIGHT: u32 = 20;
 
 #[test]
 #[ignore = "needs a cluster: make e2e"]

@@ -3,11 +3,15 @@
 //!
 //! One replica writes, the one that holds the Lease; the others look.
 
+mod beside;
+
 mod entries;
 
 pub(crate) mod glass;
 
 mod lease;
+
+mod owner;
 
 mod stance;
 
@@ -19,14 +23,12 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -38,10 +40,10 @@ use super::tls::Trust;
 use crate::facts::access::CONFIGURATION;
 use crate::policy::settings::FailurePolicy;
 use crate::telemetry::chain;
+use beside::Beside;
 use entries::entries;
 pub(crate) use entries::shipped_entries;
 use glass::Glazier;
-use lease::Lease;
 pub(in crate::webhook) use lease::Tenure;
 use stance::{Stance, found};
 
@@ -102,15 +104,6 @@ enum RegistrationError {
     Write(#[source] Box<kube::Error>),
     #[error("the API server did not answer in {DEADLINE:?}")]
     Deadline(#[from] Elapsed),
-}
-
-/// Serves [`Registration::run`]: what runs beside the looks.
-struct Beside {
-    tasks: JoinSet<()>,
-    lease: tokio::task::JoinHandle<()>,
-    /// Cancelled when the Lease is to be given back.
-    left: CancellationToken,
-    touched: Arc<Notify>,
 }
 
 // === impl Registration ===
@@ -321,6 +314,8 @@ impl Registration {
         let settings = self.in_force.settings.load();
         let kinds: Vec<_> = settings.kinds().collect();
         let policy = |name: &str| stance.policy(name, entry(name));
+        let owner = owner::reference(self.client.clone(), &self.namespace).await;
+        let owner = owner.map_err(|error| RegistrationError::Namespace(Box::new(error)))?;
         let ours = json!({
             "apiVersion": resource.api_version,
             "kind": resource.kind,
@@ -330,7 +325,7 @@ impl Registration {
                 "name": NAME,
                 "uid": live.metadata.uid,
                 "resourceVersion": live.metadata.resource_version,
-                "ownerReferences": self.owner().await?,
+                "ownerReferences": owner,
             },
             "webhooks": entries(configuration, &shipped, &kinds, (trust, &policy)),
         });
@@ -346,19 +341,6 @@ impl Registration {
         } else {
             Ok(WriteOutcome::Written)
         }
-    }
-
-    /// Our namespace: whoever deletes it first, with `Fail` set, must not be left with entries that nobody answers for. The
-    /// API server's garbage collection then takes them along.
-    async fn owner(&self) -> Result<Value, RegistrationError> {
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let ours = namespaces.get_metadata_opt(&self.namespace).await;
-        let ours = ours.map_err(|error| RegistrationError::Namespace(Box::new(error)))?;
-        let owner = ours.and_then(|namespace| namespace.metadata.uid);
-        let owner = owner.map(|uid| {
-            json!({"apiVersion": "v1", "kind": "Namespace", "name": self.namespace, "uid": uid})
-        });
-        Ok(owner.into_iter().collect())
     }
 
     /// Puts into the metrics what the entries of a configuration say.
@@ -377,34 +359,6 @@ impl Registration {
             };
             set(Aim::Wanted, stance.wanted);
             set(Aim::Now, found(Some(live)));
-        }
-    }
-}
-
-// === impl Beside ===
-
-impl Beside {
-    fn start(client: &Client, replica: Replica, tenure: watch::Sender<Tenure>) -> Self {
-        let (left, touched) = (CancellationToken::new(), Arc::new(Notify::new()));
-        let Replica {
-            namespace,
-            identity,
-        } = replica;
-        let lease = Lease::new(client.clone(), &namespace, identity);
-        let lease = tokio::spawn(lease.keep(tenure, left.clone()));
-        let mut tasks = JoinSet::new();
-        for configuration in [Configuration::Validating, Configuration::Mutating] {
-            tasks.spawn(touched::watch(
-                client.clone(),
-                configuration,
-                Arc::clone(&touched),
-            ));
-        }
-        Self {
-            tasks,
-            lease,
-            left,
-            touched,
         }
     }
 }

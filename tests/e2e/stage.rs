@@ -14,7 +14,8 @@ use super::{
 };
 use crate::support::{
     kubectl::{Answer, Kubectl},
-    wait::eventually,
+    policies::Policies,
+    wait::{at_length, eventually},
 };
 
 /// Where one story plays. Its namespace goes with it; of a story that fails, it is described first.
@@ -81,20 +82,13 @@ pub fn await_injection(kubectl: &Kubectl) {
     });
 }
 
-/// Waits until it is proved that the webhook answers, so that nothing passes without it.
+/// Waits until it is proved that the webhook answers, so that nothing passes without it: half a minute from its start.
 pub fn await_fail(kubectl: &Kubectl) {
-    for (configuration, entry) in [
-        ("validating", "validate.portcullis.dev"),
-        ("mutating", "inject.portcullis.dev"),
-    ] {
-        let policy = format!(
-            "get {configuration}webhookconfiguration portcullis -o jsonpath={{.webhooks[?(@.name==\"{entry}\")].failurePolicy}}"
-        );
-        eventually("the proof that the webhook answers", || {
-            let policy = kubectl.call(&policy).success_output()?;
-            (policy == "Fail").then_some(()).ok_or(policy)
-        });
-    }
+    at_length("failurePolicy Fail", || {
+        let policies = Policies::of(&kubectl.everywhere());
+        let fail = policies.are(["Fail"; 3]);
+        fail.then_some(()).ok_or_else(|| format!("{policies:?}"))
+    });
 }
 
 /// Waits until nobody answers for the webhook: connections to a process outlive its place behind a Service.

@@ -60,7 +60,7 @@ impl Said {
         );
     }
 
-    fn is_said(&self, begin: &str, words: &str) -> bool {
+    pub fn is_said(&self, begin: &str, words: &str) -> bool {
         let mut lines = self.lines.iter();
         lines.any(|line| line.starts_with(begin) && line.contains(words))
     }

@@ -20,6 +20,8 @@ pub mod kubectl;
 
 pub mod manifests;
 
+pub mod policies;
+
 pub mod server;
 
 pub mod stream;

@@ -8,9 +8,17 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// For what takes a minute by itself.
+const LONG_PATIENCE: Duration = Duration::from_secs(240);
+
 /// Asks until the answer is `Ok`, and returns it; panics with the last `Err` when patience ends.
 pub fn eventually<T>(what: &str, ask: impl FnMut() -> Result<T, String>) -> T {
     eventually_in(PATIENCE, what, ask)
+}
+
+/// The same for what proof of ours decides, which takes half a minute, or a minute to be taken back.
+pub fn at_length<T>(what: &str, ask: impl FnMut() -> Result<T, String>) -> T {
+    eventually_in(LONG_PATIENCE, what, ask)
 }
 
 /// The same, for what takes its time.

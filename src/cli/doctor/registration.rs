@@ -7,11 +7,14 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{patient::Patient, report::Line};
-use crate::webhook::{
-    metrics::Configuration,
-    registration::{
-        glass::{Glass, LAST, REASON, Reading},
-        shipped_entries,
+use crate::{
+    facts::access::LEASE,
+    webhook::{
+        metrics::{Configuration, Entry},
+        registration::{
+            glass::{Glass, LAST, REASON, Reading},
+            shipped_entries,
+        },
     },
 };
 
@@ -27,6 +30,7 @@ pub(super) async fn look(patient: &Patient) -> Vec<Line> {
             Ok(Some(live)) => {
                 lines.push(judge(configuration, &live, &patient.namespace));
                 lines.extend(glass(&title, &live, Timestamp::now()));
+                lines.extend(wait(&live, &patient.namespace));
             }
             Ok(None) => lines.push(Line::fail(
                 format!("{title} is not there: nothing is judged"),
@@ -111,6 +115,43 @@ fn judge(configuration: Configuration, live: &Value, namespace: &str) -> Line {
     })
 }
 
+/// Whether the API server waits for us where it should.
+fn wait(live: &Value, namespace: &str) -> Vec<Line> {
+    let known = entries(live).filter_map(|entry| {
+        let name = entry.get("name").and_then(Value::as_str)?;
+        Entry::of(name)?;
+        let is_fail = entry
+            .get("failurePolicy")
+            .is_some_and(|policy| policy == "Fail");
+        Some((name, is_fail))
+    });
+    let (fail, ignore): (Vec<_>, Vec<_>) = known.partition(|(_, is_fail)| *is_fail);
+    let names = |entries: &[(&str, bool)]| {
+        let names: Vec<_> = entries.iter().map(|(name, _)| *name).collect();
+        names.join(", ")
+    };
+    let mut lines = Vec::new();
+    if !fail.is_empty() {
+        let fail = names(&fail);
+        lines.push(Line::ok(format!(
+            "failurePolicy Fail at {fail}: it was proved that the API server reaches us"
+        )));
+    }
+    if !ignore.is_empty() {
+        let ignore = names(&ignore);
+        lines.push(Line::warn(
+            format!(
+                "failurePolicy Ignore at {ignore}: what the API server can't ask us about is let in"
+            ),
+            format!(
+                "a proof takes half a minute after the start, if the settings do not say failurePolicy: Ignore; why there \
+                 is none, the replica says that holds the Lease: kubectl -n {namespace} get lease {LEASE}"
+            ),
+        ));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -174,5 +215,24 @@ mod tests {
             absent.contains("has no entry validate.portcullis.dev"),
             "{absent}"
         );
+    }
+
+    #[test]
+    fn says_where_the_api_server_waits_for_us_and_where_not() {
+        let entry = |name: &str, policy: &str| json!({"name": name, "failurePolicy": policy});
+        let live = json!({"webhooks": [
+            entry("patch.portcullis.dev", "Ignore"),
+            entry("inject.portcullis.dev", "Fail"),
+            entry("inject-by-namespace.portcullis.dev", "Ignore"),
+            entry("inject-preferred.portcullis.dev", "Ignore"),
+        ]});
+        let lines = serde_json::to_string(&wait(&live, "portcullis-system")).unwrap();
+        for words in [
+            "failurePolicy Fail at inject.portcullis.dev:",
+            "failurePolicy Ignore at inject-by-namespace.portcullis.dev:",
+            "kubectl -n portcullis-system get lease portcullis",
+        ] {
+            assert!(lines.contains(words), "{words}: {lines}");
+        }
     }
 }

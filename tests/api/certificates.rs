@@ -25,7 +25,7 @@ use crate::support::{
     clock::Clock,
     control_plane::ControlPlane,
     manifests::{BASE, called_by_url},
-    server::{Launch, Server, free_port},
+    server::{Launch, Server},
     wait::eventually,
 };
 
@@ -52,7 +52,7 @@ impl Stage {
         let ground = Ground::on(&PLANE);
         let runtime = Runtime::new().expect("threads are to be had");
         let one = launch(&ground.plane);
-        let two = another(&one, "two");
+        let two = one.another("two");
         let forwarders = [&one, &two].map(|to| Forwarder::to(to.port, runtime.handle()));
         let mut manifests = called_by_url(&ground.admin, BASE, forwarders[0].port);
         let [validating, mutating] = forwarders.each_ref().map(|it| format!(":{}/", it.port));
@@ -187,16 +187,6 @@ impl Stage {
     }
 }
 
-/// The same server at other ports.
-fn another(launch: &Launch, name: &str) -> Launch {
-    Launch {
-        port: free_port(),
-        admin_port: free_port(),
-        log: launch.log.with_extension(format!("{name}.log")),
-        ..launch.clone()
-    }
-}
-
 /// Servers that start at the same moment.
 fn start<const N: usize>(launches: [&Launch; N]) -> Vec<Server> {
     thread::scope(|scope| {
@@ -296,8 +286,8 @@ fn a_secret_that_is_deleted_while_others_start_loses_no_review() {
 
     // Two more come upon there being none, and are first: they know of no authority.
     let more = [
-        another(&stage.launches[0], "three"),
-        another(&stage.launches[0], "four"),
+        stage.launches[0].another("three"),
+        stage.launches[0].another("four"),
     ];
     stage.call(&format!("delete {SECRET}"));
     let others = start(more.each_ref());
@@ -338,7 +328,7 @@ fn an_expired_authority_is_replaced_by_whoever_starts_and_loses_no_review() {
     reviews.pass(50);
 
     // A third one does, while the first two serve.
-    let third = another(&stage.launches[0], "three");
+    let third = stage.launches[0].another("three");
     let expired = put(&stage);
     let started = third.start();
     eventually("another authority", || {

@@ -350,24 +350,30 @@ warmup:
 }
 
 #[test]
-fn no_pod_waits_for_a_server_that_is_gone() {
+fn a_pod_that_demands_a_gate_waits_for_the_server_and_one_that_prefers_it_does_not() {
     let session = Session::alone();
     let namespace = session.namespace("gone");
-    let policies = session
-        .admin()
-        .call(
-            "get mutatingwebhookconfiguration portcullis -o jsonpath={.webhooks[*].failurePolicy}",
-        )
-        .ok();
-    assert_eq!(policies, "Ignore Ignore Ignore Ignore Ignore");
+    session.await_proof();
     session.stop_server();
-    for demand in ["enabled", "preferred"] {
-        let pod = asking(workload("Pod", demand, sound_spec()), demand);
-        assert!(
-            gate(&created(&namespace, &pod)).is_none(),
-            "nobody was there to inject"
-        );
-    }
+    let pod = |name| asking(workload("Pod", name, sound_spec()), name);
+    let create = |pod: &Value| {
+        let pod = pod.to_string();
+        namespace.developer.feed("create -f -", &pod)
+    };
+    let refusal = create(&pod("enabled")).refusal();
+    assert!(
+        refusal.contains("failed calling webhook \"inject.portcullis.dev\""),
+        "{refusal}"
+    );
+    let preferring = created(&namespace, &pod("preferred"));
+    assert!(gate(&preferring).is_none(), "nobody was there to inject");
+
     session.start_server();
     session.await_enforcement();
+    let demanding = eventually("the pod to be made", || {
+        create(&pod("enabled")).success()?;
+        let stored = namespace.developer.call("get pod enabled -o json").ok();
+        serde_json::from_str::<Value>(&stored).map_err(|error| error.to_string())
+    });
+    assert!(gate(&demanding).is_some(), "it waited for it");
 }

@@ -7,10 +7,8 @@ use std::{
         LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
-use portcullis::webhook::metrics::Entry;
 use serde_json::{Value, json};
 
 use super::objects;
@@ -19,8 +17,9 @@ use crate::support::{
     control_plane::{ControlPlane, DEVELOPER},
     kubectl::{Answer, Kubectl},
     manifests::{BASE, called_by_url},
-    server::{Launch, Server, free_port},
-    wait::{eventually, eventually_in},
+    policies::Policies,
+    server::{Launch, Server},
+    wait::{at_length, eventually},
 };
 
 /// A test's hold on the installation.
@@ -157,13 +156,7 @@ impl Session {
 
     /// How another server beside ours is started: `name` tells their logs apart.
     pub fn another(&self, name: &str) -> Launch {
-        let launch = self.launch();
-        Launch {
-            port: free_port(),
-            admin_port: free_port(),
-            log: launch.log.with_extension(format!("{name}.log")),
-            ..launch.clone()
-        }
+        self.launch().another(name)
     }
 
     /// How our server was started.
@@ -176,6 +169,11 @@ impl Session {
         self.installation.await_enforcement();
     }
 
+    /// Waits until the API server waits for us.
+    pub fn await_proof(&self) {
+        await_policy(&self.admin(), "Fail");
+    }
+
     /// Stops our server, as when all replicas are gone. Only for who is alone.
     pub fn stop_server(&self) {
         assert!(
@@ -186,6 +184,12 @@ impl Session {
         server
             .expect("the server runs unless it was stopped")
             .stop();
+        // The last one out takes Fail back; the API server learns of it by a watch, a moment later.
+        let bare = objects::deployment("canary", objects::bare_spec()).to_string();
+        eventually("nobody to wait for us", || {
+            let answer = self.admin().feed("create --dry-run=server -f -", &bare);
+            answer.success()
+        });
     }
 
     pub fn start_server(&self) {
@@ -317,31 +321,12 @@ impl Installation {
     }
 }
 
-/// What the entries that may be `Fail` say.
-pub fn policies(admin: &Kubectl) -> Result<Vec<String>, String> {
-    let get = "get validatingwebhookconfiguration,mutatingwebhookconfiguration portcullis -o json";
-    let list = admin.call(get).success_output()?;
-    let list: Value = serde_json::from_str(&list).map_err(|error| error.to_string())?;
-    let configurations = list["items"].as_array().into_iter().flatten();
-    let entries = configurations.flat_map(|one| one["webhooks"].as_array().expect("entries"));
-    let of = |entry: &Value| {
-        let name = entry["name"].as_str().expect("entries have names");
-        let policy = entry["failurePolicy"].as_str().expect("it is defaulted");
-        Entry::of(name).map(|_| policy.to_owned())
-    };
-    Ok(entries.filter_map(of).collect())
-}
-
-/// Waits until all of them are so.
-#[track_caller]
+/// Waits until all entries that may be `Fail` are so.
 pub fn await_policy(admin: &Kubectl, policy: &str) {
-    // A proof takes 30 s, and rounds that are slow do not count the less.
-    eventually_in(Duration::from_secs(180), policy, || {
-        let policies = policies(admin)?;
-        let are_all = policies.iter().all(|is| is == policy);
-        (are_all && policies.len() >= 3)
-            .then_some(())
-            .ok_or_else(|| format!("{policies:?}"))
+    at_length(policy, || {
+        let policies = Policies::read(admin)?;
+        let are_all = policies.are_all(policy);
+        are_all.then_some(()).ok_or_else(|| format!("{policies:?}"))
     });
 }
 

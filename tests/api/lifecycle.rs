@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    path::Path,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,13 +11,14 @@ use portcullis::contract::GATE_LABEL;
 use serde_json::{Value, json};
 
 use super::{
-    installation::{authorize, await_policy, launch, policies},
+    installation::{authorize, await_policy, launch},
     objects::{bare_spec, list, sound_spec, workload},
 };
 use crate::support::{
     control_plane::ControlPlane,
     kubectl::Kubectl,
     manifests::{BASE, called_by_url},
+    policies::Policies,
     server::{Launch, Server},
     wait::eventually,
 };
@@ -49,6 +51,11 @@ impl Ground {
         let plane = plane.lock().unwrap_or_else(PoisonError::into_inner);
         let admin = plane.kubectl("admin");
         Self { plane, admin }
+    }
+
+    /// For files of a test.
+    pub fn folder(&self) -> &Path {
+        self.plane.folder()
     }
 
     /// A kustomization, applied, and our server with the rights that it gives.
@@ -97,15 +104,14 @@ impl Ground {
         });
     }
 
-    /// What the entries that may be `Fail` say.
-    pub fn policies(&self) -> Result<Vec<String>, String> {
-        policies(&self.admin)
+    /// What our entries say, while both configurations are there.
+    pub fn policies(&self) -> Result<Policies, String> {
+        Policies::read(&self.admin)
     }
 
-    /// All of them are so now.
+    /// All entries that may be `Fail` are so now.
     pub fn are_all(&self, policy: &str) -> bool {
-        let policies = self.policies().expect("they are there");
-        policies.iter().all(|is| is == policy)
+        Policies::of(&self.admin).are_all(policy)
     }
 
     /// Waits until all of them are so.

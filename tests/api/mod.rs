@@ -52,6 +52,8 @@ mod settings;
 
 mod outage;
 
+mod self_proof;
+
 mod replicas;
 
 mod certificates;

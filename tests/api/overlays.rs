@@ -1,15 +1,15 @@
 //! The overlays, and what `manifests/monitoring` asks of the Prometheus operator, on a real API server.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
-use super::{
-    lifecycle::{Ground, Installed},
-    objects::list,
-};
+use super::{lifecycle::Ground, objects::list};
 use crate::support::{
     doctor,
     manifests::{BASE, called_by_url},
@@ -78,7 +78,7 @@ fn inject(ground: &Ground, bundle: &str) {
 }
 
 /// An authority, and the paths of a chain and key for 127.0.0.1 that it has signed, as a Secret is mounted.
-fn issue(installed: &Installed) -> (String, [PathBuf; 2]) {
+pub fn issue(folder: &Path) -> (String, [PathBuf; 2]) {
     let authority_key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -87,7 +87,7 @@ fn issue(installed: &Installed) -> (String, [PathBuf; 2]) {
     let key = KeyPair::generate().unwrap();
     let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     let leaf = leaf.signed_by(&key, &issuer).unwrap();
-    let paths = ["tls.crt", "tls.key"].map(|name| installed.launch.kubeconfig.with_file_name(name));
+    let paths = ["tls.crt", "tls.key"].map(|name| folder.join(name));
     fs::write(&paths[0], leaf.pem()).expect("the folder is ours");
     fs::write(&paths[1], key.serialize_pem()).expect("the folder is ours");
     (pem, paths)
@@ -130,7 +130,7 @@ fn cert_manager_s_certificate_is_served_and_its_bundle_never_fought_over() {
     let manifests = called_by_url(&ground.admin, &overlay, installed.launch.port);
     ground.apply(&manifests);
     installed.manifests = manifests;
-    let (authority, pair) = issue(&installed);
+    let (authority, pair) = issue(ground.folder());
     installed.launch.certificate = Some(pair);
     installed.restart();
     eventually("our bundle to be taken back", || {

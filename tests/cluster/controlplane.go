@@ -34,6 +34,8 @@ type controlPlane struct {
 	Programs    string            `json:"programs"`
 	Kubeconfigs map[string]string `json:"kubeconfigs"`
 	AuditLog    string            `json:"auditLog"`
+	// APIServers are the URLs of those beside the one that the kubeconfigs name; their audit logs are AuditLog.2 and so on.
+	APIServers []string `json:"apiServers"`
 
 	ca       *authority
 	children []*exec.Cmd
@@ -46,20 +48,20 @@ type controlPlane struct {
 // errPortTaken says that another process bound a port between our asking for it and its use.
 var errPortTaken = errors.New("address already in use")
 
-func startControlPlane(ctx context.Context, users []user, log io.Writer) (*controlPlane, error) {
+func startControlPlane(ctx context.Context, users []user, apiServers int, log io.Writer) (*controlPlane, error) {
 	programs, err := findPrograms(log)
 	if err != nil {
 		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
-		plane, err := tryStart(ctx, programs, users)
+		plane, err := tryStart(ctx, programs, users, apiServers)
 		if err == nil || !errors.Is(err, errPortTaken) || attempt == startAttempts {
 			return plane, err
 		}
 	}
 }
 
-func tryStart(ctx context.Context, programs *programs, users []user) (_ *controlPlane, err error) {
+func tryStart(ctx context.Context, programs *programs, users []user, apiServers int) (_ *controlPlane, err error) {
 	folder, err := os.MkdirTemp("", "portcullis-cluster-")
 	if err != nil {
 		return nil, err
@@ -69,7 +71,7 @@ func tryStart(ctx context.Context, programs *programs, users []user) (_ *control
 		Programs:    filepath.Join(folder, "bin"),
 		Kubeconfigs: map[string]string{},
 		AuditLog:    filepath.Join(folder, "audit.log"),
-		ended:       make(chan error, len(programNames)),
+		ended:       make(chan error, len(programNames)+apiServers),
 	}
 	defer func() {
 		if err != nil {
@@ -86,11 +88,11 @@ func tryStart(ctx context.Context, programs *programs, users []user) (_ *control
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return plane, plane.start(ctx, users)
+	return plane, plane.start(ctx, users, apiServers)
 }
 
-func (plane *controlPlane) start(ctx context.Context, users []user) (err error) {
-	ports, err := freePorts(3)
+func (plane *controlPlane) start(ctx context.Context, users []user, apiServers int) (err error) {
+	ports, err := freePorts(2 + apiServers)
 	if err != nil {
 		return err
 	}
@@ -116,15 +118,22 @@ func (plane *controlPlane) start(ctx context.Context, users []user) (err error) 
 	if err := plane.startEtcd(ports[0], ports[1]); err != nil {
 		return err
 	}
-	if err := plane.startAPIServer(ports[0], ports[2]); err != nil {
-		return err
-	}
 	ready, err := plane.client()
 	if err != nil {
 		return err
 	}
-	if err := plane.await(ctx, "kube-apiserver ready", ready, url+"/readyz"); err != nil {
-		return err
+	for i, port := range ports[2:] {
+		auditLog, own := plane.AuditLog, "https://127.0.0.1:"+port
+		if i > 0 {
+			auditLog = fmt.Sprintf("%s.%d", plane.AuditLog, i+1)
+			plane.APIServers = append(plane.APIServers, own)
+		}
+		if err := plane.startAPIServer(ports[0], port, auditLog); err != nil {
+			return err
+		}
+		if err := plane.await(ctx, "kube-apiserver ready", ready, own+"/readyz"); err != nil {
+			return err
+		}
 	}
 	if err := plane.startControllerManager(); err != nil {
 		return err
@@ -154,7 +163,7 @@ rules:
   - {level: Metadata}
 `
 
-func (plane *controlPlane) startAPIServer(etcdPort, port string) error {
+func (plane *controlPlane) startAPIServer(etcdPort, port, auditLog string) error {
 	policy := filepath.Join(plane.Folder, "audit-policy.yaml")
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
 		return err
@@ -171,7 +180,7 @@ func (plane *controlPlane) startAPIServer(etcdPort, port string) error {
 		"--service-account-signing-key-file="+plane.ca.path("service-accounts.key"),
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-		"--audit-policy-file="+policy, "--audit-log-path="+plane.AuditLog, "--audit-log-mode=blocking",
+		"--audit-policy-file="+policy, "--audit-log-path="+auditLog, "--audit-log-mode=blocking",
 		"--profiling=false")
 }
 
@@ -189,7 +198,8 @@ func (plane *controlPlane) startControllerManager() error {
 
 // launch starts a component. It dies with us, however we end; its output goes to NAME.log.
 func (plane *controlPlane) launch(name string, args ...string) error {
-	output, err := os.Create(plane.log(name))
+	// Of two API servers both write to one.
+	output, err := os.OpenFile(plane.log(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

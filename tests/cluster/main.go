@@ -21,7 +21,8 @@ import (
 
 const usage = `usage:
   cluster build                           build the Kubernetes programs if need be, print their folder
-  cluster up [-user NAME[:GROUP,...]]...  start a control plane, print one line of JSON about it, and
+  cluster up [-user NAME[:GROUP,...]]... [-api-servers N]
+                                          start a control plane, print one line of JSON about it, and
                                           stop it when standard input ends or on SIGINT or SIGTERM
   cluster run [-user ...] -- COMMAND ...  start a control plane, run COMMAND with KUBECONFIG set and the
                                           Kubernetes programs first in PATH, stop the control plane;
@@ -116,13 +117,13 @@ func build() error {
 }
 
 func up(args []string) error {
-	users, rest := parseFlags("up", args)
+	users, apiServers, rest := parseFlags("up", args)
 	if len(rest) > 0 {
 		return fmt.Errorf("up: unexpected argument %q", rest[0])
 	}
 	ctx, stop := untilStdinEnds()
 	defer stop()
-	plane, err := startControlPlane(ctx, users, os.Stderr)
+	plane, err := startControlPlane(ctx, users, apiServers, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -139,13 +140,13 @@ func up(args []string) error {
 }
 
 func run(args []string) error {
-	users, command := parseFlags("run", args)
+	users, apiServers, command := parseFlags("run", args)
 	if len(command) == 0 {
 		return errors.New("run: no COMMAND given")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	plane, err := startControlPlane(ctx, users, os.Stderr)
+	plane, err := startControlPlane(ctx, users, apiServers, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func run(args []string) error {
 }
 
 func tie(args []string) error {
-	_, command := parseFlags("tie", args)
+	_, _, command := parseFlags("tie", args)
 	if len(command) == 0 {
 		return errors.New("tie: no COMMAND given")
 	}
@@ -210,8 +211,7 @@ func attend(ctx context.Context, child *exec.Cmd) error {
 	}
 }
 
-func parseFlags(command string, args []string) ([]user, []string) {
-	var users []user
+func parseFlags(command string, args []string) (users []user, apiServers int, rest []string) {
 	flags := flag.NewFlagSet("cluster "+command, flag.ExitOnError)
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	flags.Func("user", "NAME[:GROUP,...]: also make a client certificate and kubeconfig for this user", func(value string) error {
@@ -226,6 +226,7 @@ func parseFlags(command string, args []string) ([]user, []string) {
 		users = append(users, u)
 		return nil
 	})
+	flags.IntVar(&apiServers, "api-servers", 1, "start so many API servers on one etcd")
 	_ = flags.Parse(args) // ExitOnError: it does not return one
-	return users, flags.Args()
+	return users, max(apiServers, 1), flags.Args()
 }

@@ -12,7 +12,16 @@ pub struct Event {
     #[serde(default)]
     pub object_ref: Object,
     #[serde(default)]
+    pub response_status: Status,
+    #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    pub code: u16,
 }
 
 /// Who asked.

@@ -31,6 +31,7 @@ struct Description {
     programs: PathBuf,
     kubeconfigs: HashMap<String, PathBuf>,
     audit_log: PathBuf,
+    api_servers: Option<Vec<String>>,
 }
 
 // === impl ControlPlane ===
@@ -38,8 +39,13 @@ struct Description {
 impl ControlPlane {
     /// Starts one, and waits until it is ready.
     pub fn start() -> Self {
+        Self::with_api_servers(1)
+    }
+
+    /// With so many API servers on one etcd.
+    pub fn with_api_servers(count: usize) -> Self {
         let mut supervisor = Command::new(&*SUPERVISOR)
-            .args(["up", "-user", DEVELOPER])
+            .args(["up", "-user", DEVELOPER, "-api-servers", &count.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -80,6 +86,11 @@ impl ControlPlane {
     /// One JSON audit event a line, for every write.
     pub fn audit_log(&self) -> &Path {
         &self.description.audit_log
+    }
+
+    /// The URLs of the API servers that no kubeconfig names; the audit log of the second one ends in `.2`.
+    pub fn other_api_servers(&self) -> &[String] {
+        self.description.api_servers.as_deref().unwrap_or_default()
     }
 
     /// Stops it, and waits until nothing of it is left.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use portcullis::webhook::metrics::Entry;
 use serde_json::Value;
 
 use super::kubectl::Kubectl;
@@ -13,16 +14,22 @@ pub struct Policies(BTreeMap<String, String>);
 // === impl Policies ===
 
 impl Policies {
-    /// As both configurations have them now.
+    /// As both configurations have them now; they must be there.
     pub fn of(admin: &Kubectl) -> Self {
+        Self::read(admin).expect("both configurations are there")
+    }
+
+    /// The same, where one may be gone.
+    pub fn read(admin: &Kubectl) -> Result<Self, String> {
         let kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
-        let words = format!("get {kinds} portcullis --ignore-not-found -o json");
-        let list: Value = serde_json::from_str(&admin.call(&words).ok()).expect("JSON");
+        let words = format!("get {kinds} portcullis -o json");
+        let list = admin.call(&words).success_output()?;
+        let list: Value = serde_json::from_str(&list).map_err(|error| error.to_string())?;
         let items = list["items"].as_array().expect("a list").iter();
         let entries = items.flat_map(|item| item["webhooks"].as_array().expect("a list"));
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let pair = |entry: &Value| (text(&entry["name"]), text(&entry["failurePolicy"]));
-        Self(entries.map(pair).collect())
+        Ok(Self(entries.map(pair).collect()))
     }
 
     /// What `validate`, `inject` and `inject-by-namespace` say.
@@ -32,6 +39,13 @@ impl Policies {
             let policy = self.0.get(&format!("{name}.portcullis.dev"));
             policy.is_some_and(|policy| policy == expected)
         })
+    }
+
+    /// Every entry that may be `Fail` says so, those included that settings add.
+    pub fn are_all(&self, policy: &str) -> bool {
+        let may_be = self.0.iter().filter(|(name, _)| Entry::of(name).is_some());
+        let policies: Vec<_> = may_be.map(|(_, policy)| policy).collect();
+        policies.len() >= Entry::ALL.len() && policies.into_iter().all(|is| is == policy)
     }
 
     pub fn entry(&self, name: &str) -> &str {

@@ -28,6 +28,8 @@ pub struct Launch {
     pub admin_port: u16,
     /// Where it writes what it has to say.
     pub log: PathBuf,
+    /// The API servers beside that of the kubeconfig.
+    pub api_servers: Vec<String>,
     /// A chain and its key in PEM; without them it signs a certificate itself.
     pub certificate: Option<[PathBuf; 2]>,
     /// More of its environment.
@@ -54,6 +56,7 @@ impl Launch {
             port: free_port(),
             admin_port: free_port(),
             log: plane.folder().join("portcullis.log"),
+            api_servers: Vec::new(),
             certificate: None,
             envs: Vec::new(),
             drain_delay: Duration::ZERO,
@@ -67,6 +70,16 @@ impl Launch {
         format!("replica-{}", self.port)
     }
 
+    /// The same at other ports; `name` tells their logs apart.
+    pub fn another(&self, name: &str) -> Self {
+        Self {
+            port: free_port(),
+            admin_port: free_port(),
+            log: self.log.with_extension(format!("{name}.log")),
+            ..self.clone()
+        }
+    }
+
     pub fn start(&self) -> Server {
         let log = File::create(&self.log).expect("the folder is ours");
         let mut command = Command::new(&*SUPERVISOR);
@@ -77,6 +90,9 @@ impl Launch {
                 .args(["--tls-key".as_ref(), key.as_os_str()]),
             None => command.arg("--tls-san=127.0.0.1"),
         };
+        for url in &self.api_servers {
+            command.arg(format!("--api-server={url}"));
+        }
         let process = command
             .arg(format!("--listen=127.0.0.1:{}", self.port))
             .arg(format!("--admin-listen=127.0.0.1:{}", self.admin_port))

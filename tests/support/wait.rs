@@ -21,8 +21,7 @@ pub fn at_length<T>(what: &str, ask: impl FnMut() -> Result<T, String>) -> T {
     eventually_in(LONG_PATIENCE, what, ask)
 }
 
-/// The same, for what takes its time.
-pub fn eventually_in<T>(
+fn eventually_in<T>(
     patience: Duration,
     what: &str,
     mut ask: impl FnMut() -> Result<T, String>,

@@ -11,7 +11,6 @@ use super::{
 fn applying_the_manifests_again_changes_nothing_and_shows_no_difference() {
     let session = Session::shared();
     let admin = session.admin();
-    session.await_proof();
     let manifests = list(session.manifests().to_vec());
     // As the API server keeps it, without the record of who wrote what, which an apply may add to.
     let kept = || {

@@ -136,3 +136,44 @@ where
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body::{Frame, SizeHint};
+
+    use super::*;
+
+    /// A body of this length, a byte a frame.
+    struct Bytewise(u64);
+
+    impl Body for Bytewise {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let Some(left) = self.0.checked_sub(1) else {
+                return Poll::Ready(None);
+            };
+            self.0 = left;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b" ")))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.0)
+        }
+    }
+
+    #[tokio::test]
+    async fn hears_out_who_sends_little_and_nobody_else() {
+        for (bytes, left) in [(64 * 1024, 0), (64 * 1024 + 1, 64 * 1024 + 1)] {
+            let mut body = Bytewise(bytes);
+            hear_out(&mut body).await;
+            assert_eq!(body.0, left);
+        }
+    }
+}

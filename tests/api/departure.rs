@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::installation::Session;
-use crate::support::{balancer::Balancer, server::Launch, stream::Stream};
+use crate::support::{balancer::Balancer, server::Launch, stream::Stream, wait::eventually};
 
 /// How many pods show that a state of affairs is survived: dozens on each of the API server's connections to us.
 const A_WHILE: usize = 100;
+
+/// How much later than the pod itself the last node hears that it leaves: well within the drain delay.
+const LAG: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_rolling_restart_of_both_replicas_fails_no_pod_and_lets_none_pass_unjudged() {
@@ -40,8 +45,14 @@ fn a_rolling_restart_of_both_replicas_fails_no_pod_and_lets_none_pass_unjudged()
         stream.flows_for(A_WHILE);
         let (_, mut leaving) = replicas.remove(0);
         leaving.terminate();
-        // Nodes hear of it later than the pod does.
-        stream.flows_for(A_WHILE);
+        let left = Instant::now();
+        eventually("the nodes to hear of it", || {
+            stream.flows_for(1);
+            let waited = left.elapsed();
+            (waited >= LAG)
+                .then_some(())
+                .ok_or_else(|| format!("{waited:?}"))
+        });
         listed(&replicas);
         leaving.ended();
         stream.flows_for(A_WHILE);

@@ -182,6 +182,19 @@ impl Stage {
         (forwarder, path)
     }
 
+    /// Waits until each replica has served a second certificate since it started.
+    fn await_second_leaves(&self) {
+        for which in [0, 1] {
+            eventually("a second leaf", || {
+                let log = self.log(which);
+                let served = log.matches("serving a new certificate").count();
+                (served == 2)
+                    .then_some(())
+                    .ok_or_else(|| served.to_string())
+            });
+        }
+    }
+
     fn log(&self, which: usize) -> String {
         fs::read_to_string(&self.launches[which].log).expect("it writes one")
     }
@@ -248,17 +261,7 @@ fn a_rotation_that_is_asked_for_loses_no_review() {
     stage.await_field("previous.crt");
     assert_eq!(stage.data("tls.crt"), next);
     stage.await_bundles(&[&first, &next]);
-    for which in [0, 1] {
-        eventually("a leaf of the new authority", || {
-            let served = stage
-                .log(which)
-                .matches("serving a new certificate")
-                .count();
-            (served == 2)
-                .then_some(())
-                .ok_or_else(|| served.to_string())
-        });
-    }
+    stage.await_second_leaves();
 
     // The longest leaf, without its week.
     stage.call(&format!(
@@ -392,17 +395,7 @@ fn a_leaf_that_is_renewed_without_an_api_server_loses_no_review() {
     let reviews = stage.reviews();
     forwarder.shut(true);
     clock.set("+6d");
-    for which in [0, 1] {
-        eventually("a second leaf", || {
-            let served = stage
-                .log(which)
-                .matches("serving a new certificate")
-                .count();
-            (served == 2)
-                .then_some(())
-                .ok_or_else(|| served.to_string())
-        });
-    }
+    stage.await_second_leaves();
     reviews.pass(50);
     forwarder.shut(false);
     reviews.pass(50);

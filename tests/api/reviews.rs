@@ -6,16 +6,9 @@ use std::{
     time::Duration,
 };
 
-use http::{
-    Request,
-    header::{CONTENT_TYPE, WARNING},
-};
+use http::header::WARNING;
 use http_body_util::BodyExt as _;
-use kube::{
-    Client, Config,
-    client::Body,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::{Client, client::Body};
 use portcullis::contract::GATE_LABEL;
 use serde_json::{Value, json};
 use tokio::{
@@ -29,7 +22,10 @@ use super::{
     forwarder::Forwarder,
     objects::{bare_spec, sound_spec, workload},
 };
-use crate::support::wait::eventually;
+use crate::support::{
+    stream::{client, is_ours, post},
+    wait::eventually,
+};
 
 /// At most so often: the rest of the machine is for what is tested.
 const PACE: Duration = Duration::from_millis(40);
@@ -186,8 +182,7 @@ async fn be_refused(client: &Client, namespace: &str, name: &str) -> Result<(), 
 }
 
 fn is_our_refusal(message: &str, name: &str) -> bool {
-    message.contains(r#"admission webhook "validate.portcullis.dev" denied the request: "#)
-        && message.contains(name)
+    is_ours(message) && message.contains(name)
 }
 
 /// `Err` when the API server did anything but make the pod with a gate in it.
@@ -203,10 +198,8 @@ async fn be_given_a_gate(client: &Client, namespace: &str, name: &str) -> Result
 }
 
 async fn create(client: &Client, path: &str, object: &Value) -> Result<Made, kube::Error> {
-    let request = Request::post(format!("{path}?dryRun=All"))
-        .header(CONTENT_TYPE, "application/json")
-        .body(Body::from(object.to_string().into_bytes()));
-    let answer = client.send(request.expect("it is whole")).await?;
+    let request = post(&format!("{path}?dryRun=All"), object).map(Body::from);
+    let answer = client.send(request).await?;
     let (head, body) = answer.into_parts();
     let text = body.collect().await?.to_bytes();
     if !head.status.is_success() {
@@ -220,11 +213,4 @@ async fn create(client: &Client, path: &str, object: &Value) -> Result<Made, kub
             .map(|warning| String::from_utf8_lossy(warning.as_bytes()).into_owned())
             .collect(),
     })
-}
-
-async fn client(kubeconfig: &Path) -> Client {
-    let file = Kubeconfig::read_from(kubeconfig).expect("the control plane wrote it");
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(file, &options).await;
-    Client::try_from(config.expect("it names a server")).expect("TLS is to be had")
 }

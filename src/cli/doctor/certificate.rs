@@ -38,7 +38,7 @@ const INJECT_FROM: &str = "/metadata/annotations/cert-manager.io~1inject-ca-from
 pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     let mut bundles = BTreeSet::new();
     let mut injected_from = None;
-    for configuration in [Configuration::Validating, Configuration::Mutating] {
+    for configuration in Configuration::ALL {
         match patient.configuration(configuration).await {
             Ok(live) => {
                 let live = live.unwrap_or_default();

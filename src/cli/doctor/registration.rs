@@ -24,7 +24,7 @@ pub(super) const APPLY: &str =
 
 pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     let mut lines = Vec::new();
-    for configuration in [Configuration::Validating, Configuration::Mutating] {
+    for configuration in Configuration::ALL {
         let title = title(configuration);
         match patient.configuration(configuration).await {
             Ok(Some(live)) => {

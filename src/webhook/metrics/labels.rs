@@ -8,6 +8,7 @@ use crate::policy::{
     verdict::Decision,
     workload::{KINDS, WorkloadKind},
 };
+use crate::webhook::registration::is_or_copies;
 
 /// One label's values.
 pub trait Label: Copy {
@@ -206,6 +207,11 @@ label! {
     }
 }
 
+impl Configuration {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Validating, Self::Mutating];
+}
+
 impl Entry {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Validate, Self::Inject, Self::InjectByNamespace];
@@ -222,11 +228,8 @@ impl Entry {
     /// The entry whose proof counts for the entry of this name: itself, or the one that it is a copy of (the server
     /// makes those for kinds of the settings). `None` for entries that are never Fail.
     pub fn of(name: &str) -> Option<Self> {
-        let is = |entry: &Self| {
-            let copied = name.strip_suffix(entry.name());
-            copied.is_some_and(|copied| copied.is_empty() || copied.ends_with('.'))
-        };
-        Self::ALL.into_iter().find(is)
+        let mut entries = Self::ALL.into_iter();
+        entries.find(|entry| is_or_copies(name, entry.name()))
     }
 
     /// What it calls.

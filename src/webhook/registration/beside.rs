@@ -32,7 +32,7 @@ impl Beside {
         let lease = Lease::new(client.clone(), &namespace, identity);
         let lease = tokio::spawn(lease.keep(tenure, left.clone()));
         let mut tasks = JoinSet::new();
-        for configuration in [Configuration::Validating, Configuration::Mutating] {
+        for configuration in Configuration::ALL {
             tasks.spawn(touched::watch(
                 client.clone(),
                 configuration,

@@ -34,6 +34,12 @@ pub(crate) const fn shipped_entries(configuration: Configuration) -> &'static [&
     }
 }
 
+/// The entry of this name is the shipped one, or one that was made of it for a kind of the settings (`KIND.GROUP.SHIPPED`).
+pub(crate) fn is_or_copies(name: &str, shipped: &str) -> bool {
+    let rest = name.strip_suffix(shipped);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 /// The entries to apply: `rules`, `failurePolicy` (by an entry's name) and `caBundle` of the shipped ones that are there;
 /// and, for each kind whose template their condition does not watch, an entry that is all ours.
 pub(super) fn entries(

@@ -42,7 +42,7 @@ use crate::policy::settings::FailurePolicy;
 use crate::telemetry::chain;
 use beside::Beside;
 use entries::entries;
-pub(crate) use entries::shipped_entries;
+pub(crate) use entries::{is_or_copies, shipped_entries};
 use glass::Glazier;
 pub(in crate::webhook) use lease::Tenure;
 use stance::{Stance, found};
@@ -163,10 +163,7 @@ impl Registration {
             let broken_for = self.see_to_the_glass().await;
             let stance = self.stance(broken_for.is_some());
             let mut well = true;
-            for (configuration, said) in [Configuration::Validating, Configuration::Mutating]
-                .into_iter()
-                .zip(&mut said)
-            {
+            for (configuration, said) in Configuration::ALL.into_iter().zip(&mut said) {
                 let outcome = self.look(configuration, &trust, stance, *said).await;
                 well &= !is_failure(outcome);
                 *said = Some(outcome);
@@ -226,7 +223,7 @@ impl Registration {
             opinions: Opinions::LEAVING,
             ..self.stance(self.glazier.is_broken())
         };
-        for configuration in [Configuration::Validating, Configuration::Mutating] {
+        for configuration in Configuration::ALL {
             self.look(configuration, &trust, stance, None).await;
         }
     }

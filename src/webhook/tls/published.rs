@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use super::bundle::Bundle;
 use crate::facts::access::CONFIGURATION;
 use crate::webhook::metrics::Configuration;
-use crate::webhook::registration::shipped_entries;
+use crate::webhook::registration::{is_or_copies, shipped_entries};
 
 /// Both configurations.
 #[derive(Clone, Debug)]
@@ -77,10 +77,7 @@ impl Published {
     }
 }
 
-/// A shipped entry, or one that the registration has made of it for a kind of the settings: `KIND.SHIPPED`.
 fn is_ours(configuration: Configuration, name: &str) -> bool {
-    shipped_entries(configuration).iter().any(|shipped| {
-        let rest = name.strip_suffix(shipped);
-        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
+    let mut shipped = shipped_entries(configuration).iter();
+    shipped.any(|shipped| is_or_copies(name, shipped))
 }

@@ -53,8 +53,7 @@ impl Glazier {
         &mut self,
         tenure: Tenure,
     ) -> Option<&Glass> {
-        let configurations = [Configuration::Validating, Configuration::Mutating];
-        for (place, configuration) in configurations.into_iter().enumerate() {
+        for (place, configuration) in Configuration::ALL.into_iter().enumerate() {
             let looking = look_at(&self.client, configuration, tenure);
             match timeout(DEADLINE, looking).await {
                 Ok(Ok(reading)) => {

@@ -34,7 +34,7 @@ use super::{
     meters::{Fact, Meters, Outcome},
     request,
 };
-use crate::policy::facts::{Answer, Known, Query, Unknown};
+use crate::policy::facts::{Answer, Known, Lookup, Query, Unknown};
 
 /// Requests to the API server at once. Each is a `get` of a millisecond or two, so this is more than ten thousand a
 /// second; what is beyond waits here and not in the API server's queues, where it would starve others.
@@ -354,17 +354,9 @@ impl Core {
         })
         .await;
         let answer = Arc::new(answer.unwrap_or(Answer::Unknown(Unknown::Deadline)));
-        match *answer {
-            Answer::Missing | Answer::Unknown(_) | Answer::Exists => {}
-            Answer::Namespace(_)
-            | Answer::Keys(_)
-            | Answer::ServiceAccount(_)
-            | Answer::LimitRanges(_)
-            | Answer::Twin(_)
-            | Answer::Services(_)
-            | Answer::NetworkPolicies(_)
-            | Answer::Groups(_)
-            | Answer::Versions(_) => {
+        match answer.lookup() {
+            Lookup::Missing | Lookup::Unknown(_) | Lookup::Found(Answer::Exists) => {}
+            Lookup::Found(_) => {
                 self.cache
                     .insert(query.clone(), Arc::clone(&answer), Instant::now());
             }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use metrics::{Counter, Histogram};
 
-use crate::policy::facts::{Answer, Query, Unknown};
+use crate::policy::facts::{Answer, Lookup, Query, Unknown};
 
 /// What a question is about, as a metric's label.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -140,20 +140,11 @@ impl Outcome {
     }
 
     pub(super) fn of(answer: &Answer) -> Self {
-        match answer {
-            Answer::Missing => Self::Missing,
-            Answer::Unknown(Unknown::Deadline) => Self::Deadline,
-            Answer::Unknown(_) => Self::Refused,
-            Answer::Namespace(_)
-            | Answer::Keys(_)
-            | Answer::ServiceAccount(_)
-            | Answer::LimitRanges(_)
-            | Answer::Twin(_)
-            | Answer::Services(_)
-            | Answer::NetworkPolicies(_)
-            | Answer::Versions(_)
-            | Answer::Groups(_)
-            | Answer::Exists => Self::Found,
+        match answer.lookup() {
+            Lookup::Missing => Self::Missing,
+            Lookup::Unknown(Unknown::Deadline) => Self::Deadline,
+            Lookup::Unknown(_) => Self::Refused,
+            Lookup::Found(_) => Self::Found,
         }
     }
 }

@@ -146,6 +146,17 @@ pub enum Answer {
     Versions(Versions),
 }
 
+/// What every [`Answer`] says, whatever was asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Lookup<'a> {
+    /// [`Answer::Missing`].
+    Missing,
+    /// [`Answer::Unknown`].
+    Unknown(&'a Unknown),
+    /// Any other.
+    Found(&'a Answer),
+}
+
 /// Why something could not be found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unknown {
@@ -264,6 +275,28 @@ impl Query<'_> {
     }
 }
 
+// === impl Answer ===
+
+impl Answer {
+    /// Whether it was found out, and what.
+    pub fn lookup(&self) -> Lookup<'_> {
+        match self {
+            Self::Missing => Lookup::Missing,
+            Self::Unknown(unknown) => Lookup::Unknown(unknown),
+            Self::Groups(_)
+            | Self::Exists
+            | Self::Namespace(_)
+            | Self::Keys(_)
+            | Self::ServiceAccount(_)
+            | Self::LimitRanges(_)
+            | Self::Twin(_)
+            | Self::Services(_)
+            | Self::NetworkPolicies(_)
+            | Self::Versions(_) => Lookup::Found(self),
+        }
+    }
+}
+
 // === impl Unknown ===
 
 impl Unknown {
@@ -274,6 +307,16 @@ impl Unknown {
             Self::NotAmongFiles | Self::Elsewhere { .. } | Self::NotAsked => false,
         }
     }
+
+    /// Why, in words that follow `was not checked: `; `None` where it was never to be found out.
+    pub fn cause(&self) -> Option<String> {
+        match self {
+            Self::NotAsked => None,
+            Self::Deadline | Self::Refused(_) | Self::NotAmongFiles | Self::Elsewhere { .. } => {
+                Some(self.to_string())
+            }
+        }
+    }
 }
 
 impl fmt::Display for Unknown {
@@ -281,14 +324,14 @@ impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deadline => f.write_str("the API server did not answer in time"),
-            Self::Refused(status) => write!(f, "the API server answered: {status}"),
+            Self::Refused(status) => write!(f, "the API server answered {status}"),
             Self::NotAmongFiles => {
                 f.write_str("it is not among the given files, but may be in the cluster")
             }
             Self::Elsewhere { namespace, file } => {
                 write!(
                     f,
-                    "among the given files it is only in namespace \"{namespace}\" ({file})"
+                    "among the given files it stands only in namespace \"{namespace}\" ({file})"
                 )
             }
             Self::NotAsked => f.write_str("it was not looked up"),
@@ -319,25 +362,6 @@ impl Namespace {
         self.labels
             .get(PATCH)
             .is_some_and(|value| &**value == "enabled")
-    }
-}
-
-// === impl Unknown ===
-
-impl Unknown {
-    /// Why, in words that follow `was not checked: `; `None` where it was never to be found out.
-    pub fn cause(&self) -> Option<String> {
-        match self {
-            Self::Deadline => Some(String::from("the API server did not answer in time")),
-            Self::Refused(status) => Some(format!("the API server answered {status}")),
-            Self::NotAmongFiles => Some(String::from(
-                "it is not among the given files, but may be in the cluster",
-            )),
-            Self::Elsewhere { namespace, file } => Some(format!(
-                "among the given files it stands only in namespace \"{namespace}\" ({file})"
-            )),
-            Self::NotAsked => None,
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{Context, Rule, RuleId, yaml};
 use crate::policy::{
-    facts::{Answer, Query},
+    facts::{Answer, Lookup, Query},
     finding::{Finding, Fix, Level, Offence},
     leniency::Leniency,
     template::PodSpec,
@@ -110,8 +110,8 @@ fn pull_secret(context: &mut Context<'_>, name: &str, whose: &str, path: impl Fn
     };
     let rule = RuleId::PullSecretReference;
     let mut producer = None;
-    let (level, fault) = match &*answer {
-        Answer::Missing => {
+    let (level, fault) = match answer.lookup() {
+        Lookup::Missing => {
             producer = context.producer(rule, name);
             let fault = match producer {
                 Some(producer) => {
@@ -121,27 +121,20 @@ fn pull_secret(context: &mut Context<'_>, name: &str, whose: &str, path: impl Fn
             };
             (Level::Deny, fault)
         }
-        Answer::Keys(keys) if !keys.iter().any(|key| CREDENTIALS.contains(&&**key)) => {
+        Lookup::Found(Answer::Keys(keys))
+            if !keys.iter().any(|key| CREDENTIALS.contains(&&**key)) =>
+        {
             let [json, cfg] = CREDENTIALS;
             let fault = format!(
                 "holds neither key \"{json}\" nor \"{cfg}\", so the kubelet passes it over"
             );
             (Level::Deny, fault)
         }
-        Answer::Unknown(unknown) => match unknown.cause() {
+        Lookup::Unknown(unknown) => match unknown.cause() {
             Some(cause) => (Level::Warn, format!("was not checked: {cause}")),
             None => return,
         },
-        Answer::Keys(_)
-        | Answer::Namespace(_)
-        | Answer::ServiceAccount(_)
-        | Answer::LimitRanges(_)
-        | Answer::Twin(_)
-        | Answer::Services(_)
-        | Answer::NetworkPolicies(_)
-        | Answer::Versions(_)
-        | Answer::Groups(_)
-        | Answer::Exists => return,
+        Lookup::Found(_) => return,
     };
     let finding = Finding {
         rule,
@@ -168,8 +161,8 @@ fn service_account(context: &mut Context<'_>) {
     };
     let Account { name, field } = account;
     let namespace = workload.namespace;
-    let (level, fault, fix) = match &*answer {
-        Answer::Missing => {
+    let (level, fault, fix) = match answer.lookup() {
+        Lookup::Missing => {
             let fault = format!("which does not exist in namespace \"{namespace}\"");
             let yaml = format!(
                 "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {}, namespace: {}}}\n",
@@ -185,20 +178,11 @@ fn service_account(context: &mut Context<'_>) {
                 }),
             )
         }
-        Answer::Unknown(unknown) => match unknown.cause() {
+        Lookup::Unknown(unknown) => match unknown.cause() {
             Some(cause) => (Level::Warn, format!("which was not checked: {cause}"), None),
             None => return,
         },
-        Answer::ServiceAccount(_)
-        | Answer::Namespace(_)
-        | Answer::Keys(_)
-        | Answer::LimitRanges(_)
-        | Answer::Twin(_)
-        | Answer::Services(_)
-        | Answer::NetworkPolicies(_)
-        | Answer::Versions(_)
-        | Answer::Groups(_)
-        | Answer::Exists => return,
+        Lookup::Found(_) => return,
     };
     context.report(Finding {
         rule: RuleId::ServiceAccountReference,

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{Context, Rule, RuleId, references, yaml};
 use crate::policy::{
-    facts::{Answer, REQUIRED_ENV},
+    facts::{Answer, Lookup, REQUIRED_ENV},
     finding::{Finding, Level, Offence},
     template::{Role, Site, reference::Object},
 };
@@ -226,26 +226,17 @@ fn held(context: &mut Context<'_>, object: Object, name: &str, key: &str) -> Hel
     let Some(answer) = context.ask(references::query(object, namespace, name)) else {
         return Held::Yes;
     };
-    match &*answer {
-        Answer::Keys(keys) if keys.iter().any(|held| &**held == key) => Held::Yes,
-        Answer::Missing => Held::Missing,
-        Answer::Unknown(unknown) => match unknown.cause() {
+    match answer.lookup() {
+        Lookup::Found(Answer::Keys(keys)) if keys.iter().any(|held| &**held == key) => Held::Yes,
+        Lookup::Missing => Held::Missing,
+        Lookup::Unknown(unknown) => match unknown.cause() {
             Some(cause) => Held::Unknown(format!(
                 "{} \"{name}\" was not checked: {cause}",
                 object.kind()
             )),
             None => Held::Yes,
         },
-        Answer::Keys(_)
-        | Answer::Namespace(_)
-        | Answer::ServiceAccount(_)
-        | Answer::LimitRanges(_)
-        | Answer::Twin(_)
-        | Answer::Services(_)
-        | Answer::NetworkPolicies(_)
-        | Answer::Versions(_)
-        | Answer::Groups(_)
-        | Answer::Exists => Held::No,
+        Lookup::Found(_) => Held::No,
     }
 }
 

@@ -64,6 +64,7 @@ static INSTALLATION: LazyLock<Installation> = LazyLock::new(Installation::new);
 impl Session {
     pub fn shared() -> Self {
         let installation = &*INSTALLATION;
+        installation.mend();
         let guard = installation
             .turns
             .read()
@@ -76,6 +77,7 @@ impl Session {
 
     pub fn alone() -> Self {
         let installation = &*INSTALLATION;
+        installation.mend();
         let guard = installation
             .turns
             .write()
@@ -307,6 +309,20 @@ impl Installation {
         };
         installation.await_enforcement();
         installation
+    }
+
+    /// After a test that was alone has failed: it may have left our server stopped, and no other should fail for that.
+    fn mend(&self) {
+        if !self.turns.is_poisoned() {
+            return;
+        }
+        let _alone = self.turns.write().unwrap_or_else(PoisonError::into_inner);
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if server.is_none() {
+            *server = Some(self.launch.start());
+        }
+        self.await_enforcement();
+        self.turns.clear_poison();
     }
 
     /// The API server learns of the rules by a watch, a moment after the server has written them.

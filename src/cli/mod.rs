@@ -10,6 +10,9 @@ mod progress;
 /// The cluster of a kubeconfig, found as kubectl finds it.
 mod cluster;
 
+/// How verdicts are written.
+mod output;
+
 /// Options that some commands share.
 mod options;
 

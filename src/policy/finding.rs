@@ -8,7 +8,7 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-use super::rules::RuleId;
+use super::{rules::RuleId, workload::WorkloadKind};
 
 /// How much a rule weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
@@ -56,8 +56,13 @@ pub struct Offence {
     pub degree: i128,
 }
 
+/// A violation of an object, as a number that stays the same as long as the violation does: whatever the words about it,
+/// and wherever lists are reordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(u64);
+
 /// What to paste, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fix {
     /// Where, as `kubectl explain` writes it: `spec.template.spec.containers[name=app]`.
     pub at: String,
@@ -87,6 +92,59 @@ impl Offence {
     pub fn to_degree(mut self, degree: impl Into<i128>) -> Self {
         self.degree = degree.into();
         self
+    }
+}
+
+// === impl Fingerprint ===
+
+impl Fingerprint {
+    /// Of each violation that `finding` speaks of, about the object of this namespace and name.
+    pub fn of(kind: &WorkloadKind, object: [&str; 2], finding: &Finding) -> Box<[Self]> {
+        let [namespace, name] = object;
+        let rule = finding.rule.as_str();
+        let about = Self::EMPTY.with(&[&kind.group, &kind.kind, namespace, name, rule]);
+        let container = |name: &Option<String>| name.clone().unwrap_or_default();
+        if finding.offences.is_empty() {
+            return [about.with(&[&container(&finding.container), &finding.path])].into();
+        }
+        let offences = finding.offences.iter().map(|offence| {
+            let Offence {
+                container: within,
+                field,
+                value,
+                degree: _,
+            } = offence;
+            about.with(&[&container(within), field, value])
+        });
+        offences.collect()
+    }
+
+    /// The offset basis of FNV-1a in 64 bits (draft-eastlake-fnv), the one hash here whose numbers outlive a release.
+    const EMPTY: Self = Self(0xcbf2_9ce4_8422_2325);
+
+    fn with(self, parts: &[&str]) -> Self {
+        const PRIME: u64 = 0x0000_0100_0000_01b3;
+        let end = [0xff]; // a byte that UTF-8 never uses
+        let bytes = parts.iter().flat_map(|part| part.bytes().chain(end));
+        Self(bytes.fold(self.0, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let number = u64::from_str_radix(&text, 16);
+        number.map(Self).map_err(|_| {
+            D::Error::invalid_value(Unexpected::Str(&text), &"sixteen hexadecimal digits")
+        })
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }
 

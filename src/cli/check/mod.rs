@@ -7,7 +7,6 @@
 //! ```
 
 use std::{
-    fmt,
     io::{self, BufWriter, IsTerminal, Write},
     path::PathBuf,
 };
@@ -16,6 +15,9 @@ use clap::{Args, ValueEnum};
 
 use super::{
     cluster::ClusterError,
+    output::{
+        Github, Json, Judged, Junit, Output, Place, Sarif, Summary, Text, Unjudged, Violation,
+    },
     progress::Progress,
     terminal::{Color, Palette, Pipe, Shown},
 };
@@ -41,14 +43,9 @@ mod facts;
 /// The objects with the settings' patches.
 mod patch;
 
-/// The formats.
-mod output;
-
 use facts::{Cluster, Source};
 use input::Problem;
 use object::{Contents, Namespaces, Object, Reader, Subject};
-pub use output::Format;
-use output::{Judged, Output};
 
 /// Options of `portcullis check`.
 #[derive(Args, Clone, Debug)]
@@ -104,6 +101,21 @@ pub struct CheckArgs {
     color: Color,
 }
 
+/// A format of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: a block an object, with the YAML to paste
+    Text,
+    /// For programs: all findings and a summary
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// JUnit XML: a test case an object
+    Junit,
+    /// Workflow commands that annotate a pull request on GitHub
+    Github,
+}
+
 /// Where questions about other objects are answered from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum FactSource {
@@ -146,21 +158,6 @@ pub enum Error {
     /// Standard output or standard error can't be written to.
     #[error("can't write the output")]
     Output(#[from] io::Error),
-}
-
-/// What was counted.
-#[derive(Clone, Copy, Debug, Default)]
-struct Summary {
-    /// Objects that were judged.
-    objects: usize,
-    /// Of these, objects with something denied.
-    denied: usize,
-    /// Of these, objects with warnings only.
-    warned: usize,
-    /// Objects that are not judged: they make no pods.
-    skipped: usize,
-    /// Inputs, or parts of one, that could not be read.
-    problems: usize,
 }
 
 /// Writes verdicts, and counts them.
@@ -206,7 +203,7 @@ pub fn run(args: &CheckArgs, out: impl Write, errors: impl Write) -> Result<Outc
         required: namespace.is_some(),
     };
     let mut report = Report {
-        output: output.output(Palette::new(*color)),
+        output: output.writer(Palette::new(*color)),
         out: &mut BufWriter::new(Pipe::new(out)),
         errors: &mut Pipe::new(errors),
         summary: Summary::default(),
@@ -225,7 +222,22 @@ pub fn run(args: &CheckArgs, out: impl Write, errors: impl Write) -> Result<Outc
         report.output.finish(&report.summary, report.out)?;
         report.out.flush()?;
     }
-    Ok(report.summary.outcome())
+    Ok(Outcome::of(&report.summary))
+}
+
+// === impl Format ===
+
+impl Format {
+    /// Something that writes it.
+    fn writer(self, palette: Palette) -> Box<dyn Output> {
+        match self {
+            Self::Text => Box::new(Text::new(palette)),
+            Self::Json => Box::new(Json::default()),
+            Self::Sarif => Box::new(Sarif::default()),
+            Self::Junit => Box::new(Junit::default()),
+            Self::Github => Box::new(Github),
+        }
+    }
 }
 
 // === impl Source ===
@@ -294,7 +306,7 @@ impl Report<'_> {
             match Workload::read(subject.kind, &subject.namespace, &subject.json) {
                 Ok(Some(workload)) => {
                     let findings = source.judge(&workload, settings).findings;
-                    self.judged(&subject, &workload.name(), findings)?;
+                    self.judged(&subject, &workload.name(), &findings)?;
                 }
                 Ok(None) => self.summary.skipped += 1,
                 Err(malformed) => self.problem(&subject.problem(&malformed))?,
@@ -307,39 +319,70 @@ impl Report<'_> {
         &mut self,
         subject: &Subject<'_>,
         name: &str,
-        findings: Vec<Finding>,
+        findings: &[Finding],
     ) -> io::Result<()> {
+        let Subject {
+            file,
+            kind,
+            namespace,
+            ..
+        } = subject;
         let pointers: Vec<_> = findings
             .iter()
             .map(|finding| finding.path.as_str())
             .collect();
         let (begin, places) = subject.positions(&pointers);
-        let findings: Vec<_> = findings.into_iter().zip(places).collect();
-        let judged = Judged {
-            subject,
-            name,
-            position: begin,
-            findings: &findings,
+        let violations: Vec<_> = (findings.iter().zip(places))
+            .map(|(finding, place)| Violation::of(finding, place))
+            .collect();
+        let levels = findings.iter().map(|finding| finding.level);
+        let worst = levels.max().unwrap_or(Level::None);
+        self.summary.count(worst, false);
+        let place = Place {
+            file,
+            position: Some(begin),
         };
-        self.summary.objects += 1;
-        match judged.level() {
-            Level::Deny => self.summary.denied += 1,
-            Level::Warn => self.summary.warned += 1,
-            Level::None => {}
-        }
+        let judged = Judged {
+            kind,
+            namespace,
+            name,
+            place: Some(place),
+            violations: &violations,
+        };
         self.output.judged(&judged, self.out)
     }
 
     fn problem(&mut self, problem: &Problem) -> io::Result<()> {
         self.summary.problems += 1;
         writeln!(self.errors, "{}", Shown(&problem.to_string()))?;
-        self.output.problem(problem, self.out)
+        let Problem {
+            file,
+            position,
+            message,
+        } = problem;
+        let unjudged = Unjudged {
+            name: file,
+            place: Some(Place {
+                file,
+                position: *position,
+            }),
+            message,
+        };
+        self.output.unjudged(&unjudged, self.out)
     }
 }
 
 // === impl Outcome ===
 
 impl Outcome {
+    fn of(summary: &Summary) -> Self {
+        match summary {
+            Summary { problems: 1.., .. } => Self::Unreadable,
+            Summary { denied: 1.., .. } => Self::Denied,
+            Summary { .. } => Self::Passed,
+        }
+    }
+
     /// The exit status that tells it: 0, 1 or 2.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -359,43 +402,5 @@ impl Error {
             Self::NoPath | Self::StrictWithoutFiles | Self::Settings(_) | Self::Cluster(_) => 64,
             Self::Output(_) => 2,
         }
-    }
-}
-
-// === impl Summary ===
-
-impl Summary {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self { problems: 1.., .. } => Outcome::Unreadable,
-            Self { denied: 1.., .. } => Outcome::Denied,
-            Self { .. } => Outcome::Passed,
-        }
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            objects,
-            denied,
-            warned,
-            skipped,
-            problems,
-        } = *self;
-        let passed = objects - denied - warned;
-        let s = |count| if count == 1 { "" } else { "s" };
-        write!(
-            f,
-            "{objects} object{} judged: {denied} denied, {warned} warned, {passed} passed",
-            s(objects)
-        )?;
-        if skipped > 0 {
-            write!(f, "; {skipped} without pods skipped")?;
-        }
-        if problems > 0 {
-            write!(f, "; {problems} could not be read")?;
-        }
-        Ok(())
     }
 }

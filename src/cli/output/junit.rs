@@ -1,19 +1,18 @@
-//! JUnit XML, as Jenkins, GitLab and their like read it: a suite a file, a test case an object.
+//! JUnit XML, as Jenkins, GitLab and their like read it: a suite a file or a namespace, a test case an object.
 
 use std::io::{self, Write};
 
-use super::{Judged, Output};
-use crate::{
-    cli::check::{Summary, input::Problem},
-    policy::finding::{Finding, Level},
-    yaml::Position,
-};
+use super::{Judged, Output, Place, Summary, Unjudged, Violation};
+use crate::policy::finding::Level;
 
-/// Holds the suite of one file until the next begins, since a suite tells its counts first.
+/// What is not from a file and of no namespace.
+const CLUSTER: &str = "cluster";
+
+/// Holds one suite until the next begins, since a suite tells its counts first.
 #[derive(Debug, Default)]
-pub(super) struct Junit {
+pub(in crate::cli) struct Junit {
     begun: bool,
-    file: String,
+    suite: String,
     cases: Vec<u8>,
     tests: usize,
     failures: usize,
@@ -23,11 +22,11 @@ pub(super) struct Junit {
 // === impl Junit ===
 
 impl Junit {
-    /// Makes `file` the one whose suite is gathered.
-    fn suite(&mut self, file: &str, out: &mut dyn Write) -> io::Result<()> {
-        if self.file != file {
+    /// Makes `name` the suite that is gathered.
+    fn suite(&mut self, name: &str, out: &mut dyn Write) -> io::Result<()> {
+        if self.suite != name {
             self.end_suite(out)?;
-            file.clone_into(&mut self.file);
+            name.clone_into(&mut self.suite);
         }
         self.tests += 1;
         Ok(())
@@ -40,7 +39,7 @@ impl Junit {
             writeln!(out, "<testsuites name=\"portcullis\">")?;
         }
         let Self {
-            file,
+            suite,
             cases,
             tests,
             failures,
@@ -51,22 +50,32 @@ impl Junit {
         if tests == 0 {
             return Ok(());
         }
-        let file = escape(&file);
+        let suite = escape(&suite);
         writeln!(
             out,
-            "  <testsuite name=\"{file}\" tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\">"
+            "  <testsuite name=\"{suite}\" tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\">"
         )?;
         out.write_all(&cases)?;
         writeln!(out, "  </testsuite>")
     }
 
     /// Adds a test case with some elements in it.
-    fn case(&mut self, class: &str, name: &str, line: u32, inside: &[u8]) -> io::Result<()> {
-        let (class, name, file) = (escape(class), escape(name), escape(&self.file));
+    fn case(
+        &mut self,
+        class: &str,
+        name: &str,
+        place: Option<Place<'_>>,
+        inside: &[u8],
+    ) -> io::Result<()> {
+        let (class, name) = (escape(class), escape(name));
         write!(
             self.cases,
-            "    <testcase classname=\"{class}\" name=\"{name}\" file=\"{file}\" line=\"{line}\""
+            "    <testcase classname=\"{class}\" name=\"{name}\""
         )?;
+        if let Some(Place { file, position }) = place {
+            let line = position.map_or(1, |position| position.line);
+            write!(self.cases, " file=\"{}\" line=\"{line}\"", escape(file))?;
+        }
         if inside.is_empty() {
             return writeln!(self.cases, "/>");
         }
@@ -78,7 +87,8 @@ impl Junit {
 
 impl Output for Junit {
     fn judged(&mut self, judged: &Judged<'_>, out: &mut dyn Write) -> io::Result<()> {
-        self.suite(&judged.subject.file, out)?;
+        let file = judged.place.map(|place| place.file);
+        self.suite(file.unwrap_or(judged.namespace), out)?;
         let (denied, warned) = (judged.count(Level::Deny), judged.count(Level::Warn));
         let mut inside = Vec::new();
         if denied > 0 {
@@ -93,22 +103,21 @@ impl Output for Junit {
             let lines = escape(&lines(judged, Level::Warn));
             writeln!(inside, "      <system-out>{lines}</system-out>")?;
         }
-        let class = &judged.subject.kind.kind;
-        self.case(class, &judged.title(), judged.position.line, &inside)
+        self.case(&judged.kind.kind, &judged.title(), judged.place, &inside)
     }
 
-    fn problem(&mut self, problem: &Problem, out: &mut dyn Write) -> io::Result<()> {
-        let Problem {
-            file,
-            position,
+    fn unjudged(&mut self, unjudged: &Unjudged<'_>, out: &mut dyn Write) -> io::Result<()> {
+        let Unjudged {
+            name,
+            place,
             message,
-        } = problem;
-        self.suite(file, out)?;
+        } = *unjudged;
+        self.suite(place.map_or(CLUSTER, |place| place.file), out)?;
         self.errors += 1;
         let message = escape(message);
         let inside = format!("      <error type=\"unreadable\" message=\"{message}\"/>\n");
-        let line = position.map_or(1, |place| place.line);
-        self.case("input", file, line, inside.as_bytes())
+        let class = place.map_or(CLUSTER, |_| "input");
+        self.case(class, name, place, inside.as_bytes())
     }
 
     fn finish(&mut self, _: &Summary, out: &mut dyn Write) -> io::Result<()> {
@@ -119,22 +128,24 @@ impl Output for Junit {
 
 /// Findings of one weight, one a line, each with its fix.
 fn lines(judged: &Judged<'_>, level: Level) -> String {
-    let findings = judged
-        .findings
-        .iter()
-        .filter(|(finding, _)| finding.level == level);
-    let lines = findings.map(|(finding, Position { line, .. })| {
-        let Finding {
-            rule, message, fix, ..
-        } = finding;
-        let fix = fix
-            .as_ref()
-            .map(|fix| format!("To fix, in {}:\n{}\n", fix.at, fix.yaml.trim_end()));
-        format!(
-            "{rule}: line {line}: {message}\n{}",
-            fix.unwrap_or_default()
-        )
-    });
+    let violations = judged.violations.iter();
+    let lines = violations
+        .filter(|violation| violation.level == level)
+        .map(|violation| {
+            let Violation {
+                rule,
+                message,
+                position,
+                ..
+            } = violation;
+            let line = position.map(|position| format!("line {}: ", position.line));
+            let line = line.unwrap_or_default();
+            let mut fix = violation.remedy("");
+            if !fix.is_empty() {
+                fix.push('\n');
+            }
+            format!("{rule}: {line}{message}\n{fix}")
+        });
     lines.collect()
 }
 

@@ -4,11 +4,10 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{Judged, Output};
+use super::{Judged, Output, Place, Summary, Unjudged, Violation};
 use crate::{
-    cli::check::{Summary, input::Problem},
     policy::{
-        finding::{Finding, Level},
+        finding::Level,
         rules::{RULES, Rule},
     },
     yaml::Position,
@@ -16,7 +15,7 @@ use crate::{
 
 /// One run; results one a line.
 #[derive(Debug, Default)]
-pub(super) struct Sarif {
+pub(in crate::cli) struct Sarif {
     begun: bool,
     problems: Vec<Value>,
 }
@@ -50,24 +49,24 @@ impl Sarif {
 
 impl Output for Sarif {
     fn judged(&mut self, judged: &Judged<'_>, out: &mut dyn Write) -> io::Result<()> {
-        for (finding, position) in judged.findings {
+        for violation in judged.violations {
             self.begin(out)?;
-            write!(out, "{}", result(judged, finding, *position))?;
+            write!(out, "{}", result(judged, violation))?;
         }
         Ok(())
     }
 
-    fn problem(&mut self, problem: &Problem, _: &mut dyn Write) -> io::Result<()> {
-        let Problem {
-            file,
-            position,
-            message,
-        } = problem;
-        self.problems.push(json!({
-            "level": "error",
-            "message": {"text": message},
-            "locations": [{"physicalLocation": place(file, *position)}],
-        }));
+    fn unjudged(&mut self, unjudged: &Unjudged<'_>, _: &mut dyn Write) -> io::Result<()> {
+        let message = json!({"text": unjudged.message});
+        let notification = match unjudged.place {
+            None => json!({"level": "error", "message": message}),
+            Some(place) => json!({
+                "level": "error",
+                "message": message,
+                "locations": [{"physicalLocation": physical(place)}],
+            }),
+        };
+        self.problems.push(notification);
         Ok(())
     }
 
@@ -100,42 +99,42 @@ fn describe(rule: &Rule) -> Value {
     })
 }
 
-fn result(judged: &Judged<'_>, finding: &Finding, position: Position) -> Value {
-    let Finding {
+fn result(judged: &Judged<'_>, violation: &Violation<'_>) -> Value {
+    let Violation {
         rule,
+        level: weight,
         container,
         path,
         message,
-        fix,
+        position,
         ..
-    } = finding;
-    let fix = fix
-        .as_ref()
-        .map(|fix| format!("\n\nTo fix, in {}:\n{}", fix.at, fix.yaml.trim_end()));
+    } = *violation;
     let title = judged.title();
     // The same as long as the fault is, wherever the lines move.
-    let fingerprint = format!(
-        "{rule} {title} {} {path}",
-        container.as_deref().unwrap_or_default()
-    );
-    let text = format!("{title}: {message}{}", fix.unwrap_or_default());
+    let fingerprint = format!("{rule} {title} {} {path}", container.unwrap_or_default());
+    let text = format!("{title}: {message}{}", violation.remedy("\n\n"));
+    let logical = json!([{"fullyQualifiedName": title, "kind": "resource"}]);
+    let location = match judged.place {
+        None => json!({"logicalLocations": logical}),
+        Some(Place { file, .. }) => json!({
+            "physicalLocation": physical(Place { file, position }),
+            "logicalLocations": logical,
+        }),
+    };
     json!({
         "ruleId": rule.as_str(),
         "ruleIndex": rule.index(),
-        "level": level(finding.level),
+        "level": level(weight),
         "message": {"text": text},
-        "locations": [{
-            "physicalLocation": place(&judged.subject.file, Some(position)),
-            "logicalLocations": [{"fullyQualifiedName": title, "kind": "resource"}],
-        }],
+        "locations": [location],
         "partialFingerprints": {"portcullis/v1": fingerprint},
     })
 }
 
 /// A physical location (SARIF 3.29).
-fn place(file: &str, position: Option<Position>) -> Value {
-    let artifact = json!({"uri": uri(file)});
-    match position {
+fn physical(place: Place<'_>) -> Value {
+    let artifact = json!({"uri": uri(place.file)});
+    match place.position {
         None => json!({"artifactLocation": artifact}),
         Some(Position { line, column }) => json!({
             "artifactLocation": artifact,

@@ -4,15 +4,11 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Judged, Output};
-use crate::{
-    cli::check::{Summary, input::Problem},
-    policy::finding::Finding,
-};
+use super::{Judged, Output, Summary, Unjudged, Violation};
 
 /// One object with `findings`, one a line, and `summary`.
 #[derive(Debug, Default)]
-pub(super) struct Json {
+pub(in crate::cli) struct Json {
     begun: bool,
 }
 
@@ -21,7 +17,8 @@ pub(super) struct Json {
 struct Line<'a> {
     rule: &'a str,
     level: &'a str,
-    file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
     api_version: &'a str,
     kind: &'a str,
     namespace: &'a str,
@@ -30,6 +27,8 @@ struct Line<'a> {
     path: &'a str,
     message: &'a str,
     fix: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fingerprints: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -48,42 +47,54 @@ impl Json {
         self.begun = true;
         out.write_all(separator.as_bytes())
     }
+
+    /// Ends the list of findings; what follows are further members of the one object.
+    pub(in crate::cli) fn end_findings(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        if self.begun {
+            writeln!(out)?;
+        } else {
+            self.begin(out)?;
+        }
+        write!(out, "]")
+    }
 }
 
 impl Output for Json {
     fn judged(&mut self, judged: &Judged<'_>, out: &mut dyn Write) -> io::Result<()> {
-        let api_version = judged.subject.kind.api_version();
-        for (finding, _) in judged.findings {
-            let Finding {
+        let api_version = judged.kind.api_version();
+        for violation in judged.violations {
+            let Violation {
                 rule,
                 level,
                 container,
                 path,
                 message,
                 fix,
-                offences: _,
-            } = finding;
+                fingerprints,
+                position: _,
+            } = *violation;
             self.begin(out)?;
             writeln!(out)?;
             let line = Line {
                 rule: rule.as_str(),
                 level: level.as_str(),
-                file: &judged.subject.file,
+                file: judged.place.map(|place| place.file),
                 api_version: &api_version,
-                kind: &judged.subject.kind.kind,
-                namespace: &judged.subject.namespace,
+                kind: &judged.kind.kind,
+                namespace: judged.namespace,
                 name: judged.name,
-                container: container.as_deref(),
+                container,
                 path,
                 message,
-                fix: fix.as_ref().map(|fix| fix.yaml.as_str()),
+                fix: fix.map(|fix| fix.yaml.as_str()),
+                fingerprints: fingerprints.iter().map(ToString::to_string).collect(),
             };
             serde_json::to_writer(&mut *out, &line)?;
         }
         Ok(())
     }
 
-    fn problem(&mut self, _: &Problem, _: &mut dyn Write) -> io::Result<()> {
+    fn unjudged(&mut self, _: &Unjudged<'_>, _: &mut dyn Write) -> io::Result<()> {
         Ok(()) // has no place in the shape; standard error and the exit status tell
     }
 
@@ -95,12 +106,8 @@ impl Output for Json {
             skipped,
             ..
         } = *summary;
-        if self.begun {
-            writeln!(out)?;
-        } else {
-            self.begin(out)?;
-        }
-        write!(out, "],\"summary\":")?;
+        self.end_findings(out)?;
+        write!(out, ",\"summary\":")?;
         serde_json::to_writer(
             &mut *out,
             &Counts {

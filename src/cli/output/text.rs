@@ -2,25 +2,22 @@
 
 use std::io::{self, Write};
 
-use super::{Judged, Output};
+use super::{Judged, Output, Place, Summary, Unjudged};
 use crate::{
-    cli::{
-        check::{Summary, input::Problem},
-        terminal::{Palette, Shown, Style},
-    },
+    cli::terminal::{Palette, Shown, Style},
     policy::{finding::Level, paste},
 };
 
 /// Text, coloured or not.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(in crate::cli) struct Text {
     palette: Palette,
 }
 
 // === impl Text ===
 
 impl Text {
-    pub(super) fn new(palette: Palette) -> Self {
+    pub(in crate::cli) fn new(palette: Palette) -> Self {
         Self { palette }
     }
 
@@ -33,12 +30,23 @@ impl Text {
         self.palette.paint(style, level)
     }
 
+    /// The object, and where it stands.
+    fn title(&self, judged: &Judged<'_>) -> String {
+        let title = self.palette.paint(Style::Bold, Shown(&judged.title()));
+        let Some(Place { file, position }) = judged.place else {
+            return title;
+        };
+        let line = position.map_or(1, |position| position.line);
+        let place = format!("{}:{line}", Shown(file));
+        format!("{title}  {}", self.palette.paint(Style::Dim, place))
+    }
+
     /// What to paste, place by place.
     fn fixes(&self, judged: &Judged<'_>, out: &mut dyn Write) -> io::Result<()> {
         let fixes = judged
-            .findings
+            .violations
             .iter()
-            .filter_map(|(finding, _)| finding.fix.as_ref());
+            .filter_map(|violation| violation.fix);
         for (at, yaml) in paste::merge(fixes) {
             let title = format!("To fix, in {}:", Shown(at));
             writeln!(out, "  {}", self.palette.paint(Style::Green, title))?;
@@ -52,31 +60,29 @@ impl Text {
 
 impl Output for Text {
     fn judged(&mut self, judged: &Judged<'_>, out: &mut dyn Write) -> io::Result<()> {
-        if judged.findings.is_empty() {
+        if judged.violations.is_empty() {
             return Ok(());
         }
-        let file = &judged.subject.file;
-        let title = self.palette.paint(Style::Bold, Shown(&judged.title()));
-        let place = format!("{}:{}", Shown(file), judged.position.line);
-        writeln!(out, "{title}  {}", self.palette.paint(Style::Dim, place))?;
+        writeln!(out, "{}", self.title(judged))?;
         let rules = judged
-            .findings
+            .violations
             .iter()
-            .map(|(finding, _)| finding.rule.as_str().len());
+            .map(|violation| violation.rule.as_str().len());
         let width = rules.max().unwrap_or_default();
-        for (finding, position) in judged.findings {
-            let level = self.level(finding.level);
-            let message = Shown(&finding.message);
-            let line = self
-                .palette
-                .paint(Style::Dim, format_args!("line {}:", position.line));
-            writeln!(out, "  {level}  {:width$}  {line} {message}", finding.rule)?;
+        for violation in judged.violations {
+            let level = self.level(violation.level);
+            write!(out, "  {level}  {:width$}  ", violation.rule)?;
+            if let Some(position) = violation.position {
+                let line = format_args!("line {}:", position.line);
+                write!(out, "{} ", self.palette.paint(Style::Dim, line))?;
+            }
+            writeln!(out, "{}", Shown(violation.message))?;
         }
         self.fixes(judged, out)?;
         writeln!(out)
     }
 
-    fn problem(&mut self, _: &Problem, _: &mut dyn Write) -> io::Result<()> {
+    fn unjudged(&mut self, _: &Unjudged<'_>, _: &mut dyn Write) -> io::Result<()> {
         Ok(()) // on standard error, which a person sees too
     }
 
@@ -86,6 +92,7 @@ impl Output for Text {
                 problems: 0,
                 denied: 0,
                 warned: 0,
+                unknown: 0,
                 ..
             } => Style::Green,
             Summary {

@@ -13,6 +13,9 @@ mod cluster;
 /// How verdicts are written.
 mod output;
 
+/// What is installed in it.
+mod installed;
+
 /// Options that some commands share.
 mod options;
 

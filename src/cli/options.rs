@@ -17,10 +17,6 @@ pub struct ClusterOptions {
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 
-    /// Format of the output
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub(super) output: Format,
-
     /// When to colour text
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     color: Color,

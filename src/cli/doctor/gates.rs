@@ -1,8 +1,5 @@
 //! Pods and the gates they asked for: those without, and those with an old one.
 
-use std::path::Path;
-
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -11,6 +8,7 @@ use super::{
     report::Line,
 };
 use crate::{
+    cli::installed::{self, GATE_IMAGE_ENV, env},
     contract::{self, GATE_CONFIG_ENV, GATE_CONTAINER, GATE_LABEL},
     facts::Step,
     policy::{
@@ -18,13 +16,7 @@ use crate::{
         settings::Settings,
         workload::{KINDS, Workload},
     },
-    settings,
 };
-
-/// The ConfigMap of `manifests/base`, and what it and the Deployment hold.
-const SETTINGS: &str = "portcullis-settings";
-const SETTINGS_FILE: &str = "settings.yaml";
-const GATE_IMAGE_ENV: &str = "PORTCULLIS_GATE_IMAGE";
 
 /// What mends a pod: a gate comes when a pod is made, and never later.
 const RESTART: &str =
@@ -56,23 +48,18 @@ struct Asking {
     pod: Value,
 }
 
-#[derive(Deserialize)]
-struct ConfigMap {
-    data: Option<Labels>,
-}
-
 pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     let census = match patient.census().await {
         Ok(census) => census,
         Err(why) => return vec![Line::unknown("pods and their gates", &why)],
     };
-    let (settings, image) = match settings(patient).await {
+    let settings = match installed::settings(&patient.api, &patient.namespace).await {
         Ok(settings) => settings,
         Err(why) => return vec![Line::unknown("the settings that gates come from", &why)],
     };
     let mut lines = missing(patient, census, &settings).await;
-    match image {
-        Some(image) => lines.extend(old(census, &image)),
+    match &settings.gate.image {
+        Some(image) => lines.extend(old(census, image)),
         None => lines.push(Line::warn(
             "no image of the gate is known, so no pod gets one",
             format!("set gate.image in the settings, or {GATE_IMAGE_ENV} on the server"),
@@ -187,27 +174,6 @@ fn counted(pods: &[String]) -> String {
     format!("{} ({})", pods.len(), listed(pods))
 }
 
-/// The settings in force, and the gate's image, if one is known.
-async fn settings(patient: &Patient) -> Result<(Settings, Option<String>), String> {
-    let namespace = &patient.namespace;
-    let path = format!("/api/v1/namespaces/{namespace}/configmaps/{SETTINGS}");
-    let map = patient.api.get::<ConfigMap>(&path).await?;
-    let text = map.and_then(|map| map.data?.remove(SETTINGS_FILE));
-    let mut settings = match text {
-        Some(text) => settings::parse(text.into_bytes(), Path::new(SETTINGS_FILE))
-            .map_err(|error| crate::telemetry::chain(&error))?,
-        None => Settings::default(),
-    };
-    if settings.gate.image.is_none() {
-        let server = patient.deployment().await?.unwrap_or_default();
-        settings.gate.image = containers(&server, "/spec/template/spec/containers")
-            .find_map(|container| env(container, GATE_IMAGE_ENV))
-            .map(str::to_owned);
-    }
-    let image = settings.gate.image.clone();
-    Ok((settings, image))
-}
-
 // === impl Census ===
 
 impl Census {
@@ -216,8 +182,7 @@ impl Census {
         let mut census = Self::default();
         let asks = |labels: &Labels| labels.contains_key(GATE_LABEL);
         patient
-            .api
-            .each("/api/v1/pods", |pod| {
+            .each_pod(|pod| {
                 let metadata = pod.get("metadata");
                 let text = |field| metadata.and_then(|metadata| metadata.get(field)?.as_str());
                 let namespace = text("namespace").unwrap_or_default().to_owned();
@@ -282,11 +247,4 @@ fn gate_of(pod: &Value) -> Option<&Value> {
 fn containers<'v>(object: &'v Value, list: &str) -> impl Iterator<Item = &'v Value> {
     let containers = object.pointer(list).and_then(Value::as_array);
     containers.into_iter().flatten()
-}
-
-/// The value of an env entry.
-fn env<'v>(container: &'v Value, name: &str) -> Option<&'v str> {
-    let mut entries = container.get("env")?.as_array()?.iter();
-    let entry = entries.find(|entry| entry.get("name").is_some_and(|is| is == name))?;
-    entry.get("value")?.as_str()
 }

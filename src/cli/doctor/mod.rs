@@ -7,6 +7,7 @@
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
+use kube::Config;
 use tokio::runtime;
 
 use super::{
@@ -53,7 +54,8 @@ mod gates;
 mod traffic;
 
 use patient::Patient;
-use report::{Line, Report};
+use report::Report;
+pub(super) use report::{Level, Line};
 
 /// Options of `portcullis doctor`.
 #[derive(Args, Clone, Debug)]
@@ -78,6 +80,10 @@ pub struct DoctorArgs {
     /// Deployments and Pods
     #[arg(long, default_value = "default", value_name = "NAMESPACE")]
     dry_run_in: String,
+
+    /// Format of the output
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
 
     #[command(flatten)]
     cluster: ClusterOptions,
@@ -133,6 +139,22 @@ pub fn run(args: &DoctorArgs, out: impl Write, errors: impl Write) -> Result<Out
     runtime.block_on(examine(args, out, &mut Pipe::new(errors)))
 }
 
+/// What is wrong with pods and the gates they asked for in these namespaces, or in all: a check's name and its line.
+pub(super) async fn traffic(
+    config: Config,
+    installed_in: &str,
+    namespaces: &[String],
+) -> Result<Vec<(&'static str, Line)>, ClusterError> {
+    let patient = Patient::new(config, installed_in, installed_in)?.only_in(namespaces);
+    let mut lines = Vec::new();
+    for check in [Check::Gates, Check::Services, Check::NetworkPolicies] {
+        let found = check.look(&patient).await;
+        lines.extend(found.into_iter().map(|line| (check.name(), line)));
+    }
+    lines.retain(|(_, line)| line.level != Level::Ok);
+    Ok(lines)
+}
+
 async fn examine(
     args: &DoctorArgs,
     out: impl Write,
@@ -152,7 +174,7 @@ async fn examine(
     }
     progress.clear(errors)?;
     let mut out = BufWriter::new(Pipe::new(out));
-    match args.cluster.output {
+    match args.output {
         Format::Text => report.write_text(&server, args.cluster.palette(), &mut out)?,
         Format::Json => report.write_json(&server, &mut out)?,
     }

@@ -26,6 +26,8 @@ pub(super) struct Patient {
     pub(super) namespace: String,
     /// Where dry runs go.
     pub(super) dry_run_in: String,
+    /// The namespaces that are looked at; none means all.
+    only: Vec<String>,
     namespaces: OnceCell<Result<BTreeMap<String, Labels>, String>>,
     census: OnceCell<Result<Census, String>>,
 }
@@ -56,9 +58,16 @@ impl Patient {
             live: Live::connect(config, Meters::unwatched()).map_err(unusable)?,
             namespace: namespace.to_owned(),
             dry_run_in: dry_run_in.to_owned(),
+            only: Vec::new(),
             namespaces: OnceCell::new(),
             census: OnceCell::new(),
         })
+    }
+
+    /// The same, but for what stands elsewhere than in these namespaces.
+    pub(super) fn only_in(mut self, namespaces: &[String]) -> Self {
+        self.only = namespaces.to_vec();
+        self
     }
 
     /// The release of the API server, which anybody may ask.
@@ -87,28 +96,23 @@ impl Patient {
             .await
     }
 
-    /// The Deployment of `manifests/base`, if it is there.
-    pub(super) async fn deployment(&self) -> Result<Option<Value>, String> {
-        let namespace = &self.namespace;
-        self.api
-            .get(&format!(
-                "/apis/apps/v1/namespaces/{namespace}/deployments/portcullis"
-            ))
-            .await
-    }
-
-    /// All namespaces and their labels.
+    /// All namespaces that are looked at, and their labels.
     pub(super) async fn namespaces(&self) -> Result<&BTreeMap<String, Labels>, String> {
         let look = async || {
             let mut found = BTreeMap::new();
-            self.api
-                .each("/api/v1/namespaces", |namespace| {
-                    let metadata = namespace.get("metadata");
-                    let name = metadata.and_then(|metadata| metadata.get("name"));
-                    let name = name.and_then(Value::as_str).unwrap_or_default();
-                    found.insert(name.to_owned(), labels(metadata));
-                })
-                .await?;
+            let mut take = |namespace: &Value| {
+                let metadata = namespace.get("metadata");
+                let name = metadata.and_then(|metadata| metadata.get("name"));
+                let name = name.and_then(Value::as_str).unwrap_or_default();
+                found.insert(name.to_owned(), labels(metadata));
+            };
+            if self.only.is_empty() {
+                self.api.each("/api/v1/namespaces", &mut take).await?;
+            }
+            for name in &self.only {
+                let path = format!("/api/v1/namespaces/{name}");
+                self.api.get(&path).await?.iter().for_each(&mut take);
+            }
             Ok(found)
         };
         let found = self.namespaces.get_or_init(look).await;
@@ -119,6 +123,18 @@ impl Patient {
     pub(super) async fn census(&self) -> Result<&Census, String> {
         let found = self.census.get_or_init(async || Census::take(self).await);
         found.await.as_ref().map_err(Clone::clone)
+    }
+
+    /// Every pod of the namespaces that are looked at.
+    pub(super) async fn each_pod(&self, mut take: impl FnMut(&Value)) -> Result<(), String> {
+        if self.only.is_empty() {
+            return self.api.each("/api/v1/pods", take).await;
+        }
+        for name in &self.only {
+            let path = format!("/api/v1/namespaces/{name}/pods");
+            self.api.each(&path, &mut take).await?;
+        }
+        Ok(())
     }
 
     /// What the API server answers to one question of the judge.

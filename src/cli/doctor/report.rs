@@ -10,7 +10,7 @@ use crate::cli::terminal::{Palette, Shown, Style};
 /// How it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Level {
+pub(in crate::cli) enum Level {
     Ok,
     Warn,
     Fail,
@@ -20,10 +20,10 @@ pub(super) enum Level {
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
-pub(super) struct Line {
-    level: Level,
-    message: String,
-    fix: Option<String>,
+pub(in crate::cli) struct Line {
+    pub(in crate::cli) level: Level,
+    pub(in crate::cli) message: String,
+    pub(in crate::cli) fix: Option<String>,
 }
 
 /// All lines, each with the name of its check.

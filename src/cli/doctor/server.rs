@@ -4,10 +4,11 @@
 use serde_json::Value;
 
 use super::{patient::Patient, registration::APPLY, report::Line};
+use crate::cli::installed;
 
 pub(super) async fn look(patient: &Patient) -> Vec<Line> {
     let title = format!("Deployment {}/portcullis", patient.namespace);
-    let line = match patient.deployment().await {
+    let line = match installed::deployment(&patient.api, &patient.namespace).await {
         Ok(Some(deployment)) => judge(&title, &deployment, &patient.namespace),
         Ok(None) => Line::warn(
             format!("{title} is not there: the server runs elsewhere, or not at all"),

@@ -50,6 +50,10 @@ pub struct WhyArgs {
     #[arg(short, long)]
     namespace: Option<String>,
 
+    /// Format of the output
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+
     #[command(flatten)]
     cluster: ClusterOptions,
 }
@@ -109,7 +113,7 @@ async fn tell(args: &WhyArgs, out: impl Write) -> Result<Outcome, Error> {
     let pods = args.target.pods(&api, &namespace).await?;
     let report = Report::new(look::at(&api, &namespace, &pods).await);
     let mut out = BufWriter::new(Pipe::new(out));
-    match args.cluster.output {
+    match args.output {
         Format::Text => report.write_text(args.cluster.palette(), &mut out)?,
         Format::Json => report.write_json(&mut out)?,
     }

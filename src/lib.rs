@@ -30,6 +30,10 @@ pub mod settings;
 #[cfg(feature = "webhook")]
 pub mod facts;
 
+// The rules over what a cluster holds already.
+#[cfg(feature = "webhook")]
+pub mod audit;
+
 // The traffic gate.
 #[cfg(feature = "gate")]
 pub mod gate;

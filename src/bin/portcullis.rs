@@ -5,7 +5,7 @@ use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use portcullis::cli::{check, doctor, explain, settings, why};
+use portcullis::cli::{audit, check, doctor, explain, settings, why};
 use portcullis::telemetry::{self, LogArgs};
 use portcullis::webhook;
 
@@ -29,6 +29,8 @@ enum Command {
     Serve(Box<webhook::config::ServeArgs>),
     /// Judge manifests by the rules: files, folders, standard input.
     Check(Box<check::CheckArgs>),
+    /// Judge what a cluster holds already: what is wrong, and what would break if it were enforced.
+    Audit(Box<audit::AuditArgs>),
     /// Look whether the installation is sound, and say how to mend what is not.
     Doctor(doctor::DoctorArgs),
     /// List the rules, or say what one demands, why, and how to meet it.
@@ -77,6 +79,13 @@ fn run(args: Args) -> ExitCode {
             end(
                 outcome.map(check::Outcome::exit_code),
                 check::Error::exit_code,
+            )
+        }
+        Command::Audit(args) => {
+            let outcome = audit::run(&args, stdout(), stderr());
+            end(
+                outcome.map(audit::Outcome::exit_code),
+                audit::Error::exit_code,
             )
         }
         Command::Doctor(args) => {

@@ -19,6 +19,9 @@ mod installed;
 /// Options that some commands share.
 mod options;
 
+/// `portcullis audit`.
+pub mod audit;
+
 /// `portcullis check`.
 pub mod check;
 

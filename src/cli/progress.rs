@@ -40,6 +40,22 @@ impl Progress {
     /// One more step is begun.
     pub(super) fn step(&mut self, errors: &mut dyn Write) -> io::Result<()> {
         self.done += 1;
+        self.show(errors)
+    }
+
+    /// Some steps are done, and so many more are known of.
+    pub(super) fn advance(
+        &mut self,
+        done: usize,
+        more: usize,
+        errors: &mut dyn Write,
+    ) -> io::Result<()> {
+        self.done += done;
+        self.total = self.done + more;
+        self.show(errors)
+    }
+
+    fn show(&mut self, errors: &mut dyn Write) -> io::Result<()> {
         if !self.terminal || Instant::now() < self.next {
             return Ok(());
         }

@@ -65,6 +65,21 @@ pub const LOOKUPS: &[Access] = &[
     Access::all("list", "apps", "controllerrevisions"),
 ];
 
+/// What `portcullis audit` needs beside the lookups: the lists of what is judged, and where we are registered. Kinds that
+/// settings add need `list` in a role of the operator's own.
+pub const AUDIT: &[Access] = &[
+    Access::all("list", "", "pods"),
+    Access::all("list", "", "replicationcontrollers"),
+    Access::all("list", "apps", "deployments"),
+    Access::all("list", "apps", "statefulsets"),
+    Access::all("list", "apps", "daemonsets"),
+    Access::all("list", "batch", "jobs"),
+    Access::all("list", "batch", "cronjobs"),
+    // Which of them ask for a gate in all their pods.
+    Access::all("list", "", "namespaces"),
+    Access::webhooks("get", "validatingwebhookconfigurations"),
+];
+
 /// What the server writes, and reads in order to write.
 pub const WRITES: &[Access] = &[
     // Our certificate authority. RBAC can't name an object that is yet to be made, so `create` stands alone.
@@ -234,16 +249,36 @@ pub(super) fn path(query: &Query<'_>) -> Option<String> {
             (&**group, &**version, namespace, &**resource, Some(name))
         }
     };
-    let api = if group.is_empty() {
-        String::from("/api")
-    } else {
-        format!("/apis/{group}")
-    };
+    let api = api(group);
     let list = can_be_named(namespace)
         .then(|| format!("{api}/{version}/namespaces/{namespace}/{resource}"))?;
     match name {
         Some(name) => can_be_named(name).then(|| format!("{list}/{name}")),
         None => Some(list),
+    }
+}
+
+/// The path of the list of a kind, in one namespace or in all. `None` where no namespace can have that name.
+pub(super) fn list_path(kind: &WorkloadKind, namespace: Option<&str>) -> Option<String> {
+    let WorkloadKind {
+        group,
+        version,
+        resource,
+        ..
+    } = kind;
+    let api = api(group);
+    match namespace {
+        None => Some(format!("{api}/{version}/{resource}")),
+        Some(namespace) => can_be_named(namespace)
+            .then(|| format!("{api}/{version}/namespaces/{namespace}/{resource}")),
+    }
+}
+
+fn api(group: &str) -> String {
+    if group.is_empty() {
+        String::from("/api")
+    } else {
+        format!("/apis/{group}")
     }
 }
 
@@ -384,6 +419,22 @@ mod tests {
         asked.sort();
         granted.sort();
         assert_eq!(asked, granted);
+    }
+
+    #[test]
+    fn an_audit_may_list_every_kind_that_is_judged() {
+        for kind in KINDS {
+            let path = list_path(kind, None).unwrap();
+            let mut rows = LOOKUPS.iter().chain(AUDIT);
+            let is_granted = rows.any(|access| {
+                (access.verb, access.group, access.resource)
+                    == ("list", &*kind.group, &*kind.resource)
+            });
+            assert!(is_granted, "{path}");
+            let within = list_path(kind, Some("shop")).unwrap();
+            assert!(within.contains("/namespaces/shop/"), "{within}");
+            assert_eq!(list_path(kind, Some("../x")), None);
+        }
     }
 
     #[test]

@@ -32,9 +32,13 @@ use tokio::{
 use super::{
     cache::Cache,
     meters::{Fact, Meters, Outcome},
+    pages::Pages,
     request,
 };
-use crate::policy::facts::{Answer, Known, Lookup, Query, Unknown};
+use crate::policy::{
+    facts::{Answer, Known, Lookup, Query, Unknown},
+    workload::WorkloadKind,
+};
 
 /// Requests to the API server at once. Each is a `get` of a millisecond or two, so this is more than ten thousand a
 /// second; what is beyond waits here and not in the API server's queues, where it would starve others.
@@ -158,11 +162,26 @@ impl Live {
             closed: false,
         }
     }
+
+    /// Every object of `kind`, in one namespace or in all.
+    pub fn list(&self, kind: &WorkloadKind, namespace: Option<&str>) -> Pages {
+        Pages::new(self.shared.client.clone(), kind, namespace)
+    }
 }
 
 // === impl Facts ===
 
 impl Facts {
+    /// What could not be found out, of all that was asked.
+    pub fn unknown(&self) -> impl Iterator<Item = (&Query<'static>, &Unknown)> {
+        self.answers
+            .iter()
+            .filter_map(|(query, gathered)| match gathered.answer.lookup() {
+                Lookup::Unknown(unknown) => Some((query, unknown)),
+                Lookup::Missing | Lookup::Found(_) => None,
+            })
+    }
+
     /// Asks all of `questions` at once. Each has an answer afterwards: [`Answer::Unknown`] where the deadline came
     /// first, or where the review has asked too much.
     pub async fn ask(&mut self, questions: Vec<Query<'static>>) {

@@ -24,6 +24,9 @@ mod producers;
 /// Lists, page by page.
 mod page;
 
+/// Lists of workloads, however long.
+mod pages;
+
 /// Positive answers, remembered for a short time.
 mod cache;
 
@@ -42,6 +45,8 @@ pub mod files;
 pub use files::Files;
 pub use live::{Live, Step};
 pub use meters::{Fact, Meters, Outcome};
+pub use page::Page;
+pub use pages::{Pages, Unlisted};
 
 /// An API server that behaves as a test tells it to.
 #[cfg(test)]

@@ -29,9 +29,9 @@ const VERSION_COLUMN: &str = "Version";
 const ARCHITECTURE: &str = "kubernetes.io/arch";
 
 /// One page of a list.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
-pub(super) struct Page<'a> {
+pub struct Page<'a> {
     metadata: ListMetadata<'a>,
     #[serde(borrow)]
     items: List<&'a RawValue>,
@@ -53,11 +53,12 @@ pub(super) struct Node {
     pub(super) architecture: Option<Box<str>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct ListMetadata<'a> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub(super) struct ListMetadata<'a> {
     #[serde(rename = "continue")]
     next: Option<Text<'a>>,
+    remaining_item_count: Option<usize>,
 }
 
 #[derive(Default, Deserialize)]
@@ -92,8 +93,14 @@ impl<'a> Page<'a> {
         serde_json::from_str(json)
     }
 
-    pub(super) fn items(&self) -> impl Iterator<Item = &'a str> {
-        self.items.items().map(|item| item.get())
+    /// Its objects, as they were written.
+    pub fn items(&self) -> impl Iterator<Item = &'a RawValue> {
+        self.items.items().copied()
+    }
+
+    /// How many objects there are on the pages after this one, as far as the API server says so.
+    pub fn remaining(&self) -> usize {
+        self.metadata.remaining_item_count.unwrap_or_default()
     }
 
     /// What asks for the next page; `None` on the last.
@@ -134,7 +141,7 @@ impl<'a> NodePage<'a> {
 // === impl ListMetadata ===
 
 impl ListMetadata<'_> {
-    fn next(&self) -> Option<&str> {
+    pub(super) fn next(&self) -> Option<&str> {
         self.next.as_deref().filter(|next| !next.is_empty())
     }
 }
@@ -155,7 +162,8 @@ mod tests {
             let page = json!({"metadata": {"continue": next}, "items": [{"a": 1}]}).to_string();
             let page = Page::read(&page).unwrap();
             assert_eq!(page.next(), expected);
-            assert_eq!(page.items().collect::<Vec<_>>(), [r#"{"a":1}"#]);
+            let items: Vec<_> = page.items().map(RawValue::get).collect();
+            assert_eq!(items, [r#"{"a":1}"#]);
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     access, decode,
     keys::Keys,
     network,
-    page::{AS_TABLE, FEW, MAX_PAGES, NodePage, PAGE, Page},
+    page::{AS_TABLE, FEW, ListMetadata, MAX_PAGES, NodePage, PAGE, Page},
     producers::{self, Wanted},
 };
 use crate::policy::{
@@ -23,10 +23,10 @@ use crate::policy::{
 /// No object that an API server serves is larger: etcd takes requests of 1.5 MiB (`--max-request-bytes`), JSON of the
 /// same object can be larger, and the API server itself takes no body above 3 MiB
 /// (`MaxRequestBodyBytes`). A page of a list stays below.
-const MAX_BODY: usize = 4 * 1024 * 1024;
+pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// What objects and lists are asked for as.
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// Of a refusal only the message is read, and it is short.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -41,6 +41,19 @@ struct Status<'a> {
     kind: Option<Text<'a>>,
     reason: Option<Text<'a>>,
     message: Option<Text<'a>>,
+    metadata: ListMetadata<'a>,
+}
+
+/// What the API server says in place of what was asked for.
+pub(super) struct Refusal {
+    /// None where there was no answer at all.
+    pub(super) status: Option<StatusCode>,
+    /// It says clearly that the object is not there.
+    is_missing: bool,
+    /// Its status and message, or what went wrong on the way; short.
+    pub(super) words: Box<str>,
+    /// What goes on with a list whose token has expired.
+    pub(super) token: Option<Box<str>>,
 }
 
 /// The answer of `/version`.
@@ -52,7 +65,7 @@ struct ServerVersion {
 
 /// An answer that can't be understood.
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+pub(super) enum Unreadable {
     #[error("the answer broke off")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the answer is larger than any object can be")]
@@ -128,31 +141,28 @@ async fn found(client: &Client, query: &Query<'_>, path: &str) -> Result<Answer,
 
 /// One request. `Err` unless the API server answers with what was asked for.
 async fn get(client: &Client, path: &str, accept: &'static str) -> Result<Body, Answer> {
+    Ok(send(client, path, accept).await?)
+}
+
+/// The same, with all that a refusal tells.
+pub(super) async fn send(
+    client: &Client,
+    path: &str,
+    accept: &'static str,
+) -> Result<Body, Refusal> {
     let request = Request::get(path)
         .header(ACCEPT, accept)
         .body(Body::empty())
         .expect("a path of letters, digits, dots and dashes");
-    let response = (client.send(request).await)
-        .map_err(|error| unknown(&format!("no answer: {}", innermost(&error))))?;
+    let response = client.send(request).await;
+    let response = response.map_err(|error| Refusal::unanswered(&innermost(&error)))?;
     let status = response.status();
     let body = response.into_body();
     if status == StatusCode::OK {
         return Ok(body);
     }
     let refusal = whole(body, MAX_REFUSAL).await.unwrap_or_default();
-    let Status {
-        kind,
-        reason,
-        message,
-    } = serde_json::from_str(&refusal).unwrap_or_default();
-    let says = |field: &Option<Text<'_>>, word| field.as_deref() == Some(word);
-    if status == StatusCode::NOT_FOUND && says(&kind, "Status") && says(&reason, "NotFound") {
-        return Err(Answer::Missing);
-    }
-    Err(match message.as_deref() {
-        Some(message) => unknown(&format!("{status}: {message}")),
-        None => unknown(&status.to_string()),
-    })
+    Err(Refusal::read(status, &refusal))
 }
 
 async fn object(client: &Client, path: &str) -> Result<String, Answer> {
@@ -172,7 +182,7 @@ async fn list<T, I: IntoIterator<Item = T>>(
         let json = object(client, &next).await?;
         let page = read(Page::read(&json))?;
         for item in page.items() {
-            items.extend(read(read_one(item))?);
+            items.extend(read(read_one(item.get()))?);
         }
         match page.next() {
             Some(token) => next = next_page(path, PAGE, token)?,
@@ -239,7 +249,7 @@ async fn any(
         let json = object(client, &next).await?;
         let page = read(Page::read(&json))?;
         for item in page.items() {
-            if read(is_it(item))? {
+            if read(is_it(item.get()))? {
                 return Ok(true);
             }
         }
@@ -295,14 +305,14 @@ async fn versions(client: &Client, path: &str) -> Result<Versions, Answer> {
     Err(too_many(PAGE))
 }
 
-fn first_page(path: &str, limit: u32) -> String {
+pub(super) fn first_page(path: &str, limit: u32) -> String {
     let joint = if path.contains('?') { '&' } else { '?' };
     format!("{path}{joint}limit={limit}")
 }
 
 /// The path of the page that `token` stands for: base64 as URLs have it
 /// (apiserver `pkg/storage/continue.go`, `EncodeContinue`).
-fn next_page(path: &str, limit: u32, token: &str) -> Result<String, Unreadable> {
+pub(super) fn next_page(path: &str, limit: u32, token: &str) -> Result<String, Unreadable> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte);
     if token.bytes().all(plain) {
         Ok(format!("{}&continue={token}", first_page(path, limit)))
@@ -333,7 +343,7 @@ async fn keys(body: Body) -> Result<Vec<Box<str>>, Unreadable> {
     keys.finish().map_err(|_| Unreadable::Content)
 }
 
-async fn whole(body: Body, limit: usize) -> Result<String, Unreadable> {
+pub(super) async fn whole(body: Body, limit: usize) -> Result<String, Unreadable> {
     let bytes = Limited::new(body, limit)
         .collect()
         .await
@@ -343,8 +353,11 @@ async fn whole(body: Body, limit: usize) -> Result<String, Unreadable> {
 }
 
 fn unknown(words: &str) -> Answer {
-    let words: String = words.chars().take(MAX_WORDS).collect();
-    Answer::Unknown(Unknown::Refused(words.into()))
+    Answer::Unknown(Unknown::Refused(short(words)))
+}
+
+fn short(words: &str) -> Box<str> {
+    words.chars().take(MAX_WORDS).collect()
 }
 
 /// What went wrong at the bottom: "Connection refused", not "client error".
@@ -354,6 +367,50 @@ fn innermost(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    fn read(status: StatusCode, body: &str) -> Self {
+        let Status {
+            kind,
+            reason,
+            message,
+            metadata,
+        } = serde_json::from_str(body).unwrap_or_default();
+        let says = |field: &Option<Text<'_>>, word| field.as_deref() == Some(word);
+        let is_missing =
+            status == StatusCode::NOT_FOUND && says(&kind, "Status") && says(&reason, "NotFound");
+        Self {
+            status: Some(status),
+            is_missing,
+            words: match message.as_deref() {
+                Some(message) => short(&format!("{status}: {message}")),
+                None => short(&status.to_string()),
+            },
+            token: metadata.next().map(Into::into),
+        }
+    }
+
+    pub(super) fn unanswered(words: &str) -> Self {
+        Self {
+            status: None,
+            is_missing: false,
+            words: short(&format!("no answer: {words}")),
+            token: None,
+        }
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        if refusal.is_missing {
+            Self::Missing
+        } else {
+            Self::Unknown(Unknown::Refused(refusal.words))
+        }
+    }
 }
 
 // === impl Unreadable ===

@@ -17,16 +17,18 @@ const MISTAKES_TOLD: usize = 3;
 
 /// What the annotation says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Exemptions {
-    rules: Vec<RuleId>,
-    mistakes: Vec<String>,
+pub struct Exemptions {
+    /// The rules it takes exception from, and why, in the order they are written.
+    pub claims: Vec<(RuleId, String)>,
+    /// What is written there and counts for nothing anywhere.
+    pub mistakes: Vec<String>,
 }
 
 // === impl Exemptions ===
 
 impl Exemptions {
     /// What `workload` says, whether it may say so or not.
-    pub(super) fn of(workload: &Workload<'_>) -> Self {
+    pub fn of(workload: &Workload<'_>) -> Self {
         let annotation = workload.metadata().annotations.get(EXEMPT);
         let text = annotation.map(Scalar::as_written).unwrap_or_default();
         let mut exemptions = Self::default();
@@ -40,7 +42,7 @@ impl Exemptions {
                 (Some(rule), "") => exemptions.mistakes.push(format!(
                     "an exemption needs a reason: \"{rule}: why it may\""
                 )),
-                (Some(rule), _) => exemptions.rules.push(rule),
+                (Some(rule), reason) => exemptions.claims.push((rule, reason.to_owned())),
                 (None, _) => exemptions
                     .mistakes
                     .push(format!("there is no rule {rule:?}")),
@@ -51,7 +53,7 @@ impl Exemptions {
 
     /// It takes exception from this rule.
     pub(super) fn names(&self, rule: RuleId) -> bool {
-        self.rules.contains(&rule)
+        self.claims.iter().any(|(claimed, _)| *claimed == rule)
     }
 
     /// Lets in what it takes exception from, if that is allowed here, and says what counts for nothing.

@@ -26,7 +26,7 @@ pub mod settings;
 pub mod leniency;
 
 /// What a workload takes exception from.
-mod exemption;
+pub mod exemption;
 
 /// Violations that an update did not bring.
 mod ratchet;

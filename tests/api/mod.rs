@@ -46,6 +46,8 @@ mod autoscaling;
 
 mod doctor;
 
+mod audit;
+
 mod why;
 
 mod settings;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
-use portcullis::facts::access::{LOOKUPS, SELF_CHECK_NAMESPACE, Scope, WRITES};
+use portcullis::facts::access::{AUDIT, Access, LOOKUPS, SELF_CHECK_NAMESPACE, Scope, WRITES};
 
-use super::base;
+use super::{base, read};
 
 /// (verb, group, resource, names); no names stands for all objects.
 type Right = (String, String, String, Vec<String>);
@@ -38,9 +38,11 @@ enum Place {
 }
 
 fn needed(place: Place) -> BTreeSet<Right> {
-    LOOKUPS
-        .iter()
-        .chain(WRITES)
+    rights(LOOKUPS.iter().chain(WRITES), place)
+}
+
+fn rights(table: impl Iterator<Item = &'static Access>, place: Place) -> BTreeSet<Right> {
+    table
         .filter_map(|access| {
             let (holds, names) = match access.scope {
                 Scope::All => (Place::Cluster, &[][..]),
@@ -84,10 +86,20 @@ fn the_role_in_the_self_check_s_namespace_is_what_the_code_needs() {
 }
 
 #[test]
+fn the_role_for_audits_is_what_the_code_needs() {
+    let role: ClusterRole = read("audit/cluster-role.yaml");
+    let needed = rights(LOOKUPS.iter().chain(AUDIT), Place::Cluster);
+    assert_eq!(granted(role.rules), needed);
+    assert_eq!(role.aggregation_rule, None);
+}
+
+#[test]
 fn secrets_are_never_listed_nor_watched() {
     let cluster: ClusterRole = base("cluster-role");
     let own: Role = base("role");
-    for (verb, _, resource, _) in granted(cluster.rules).union(&granted(own.rules)) {
+    let audit: ClusterRole = read("audit/cluster-role.yaml");
+    let ours = granted(cluster.rules).into_iter().chain(granted(own.rules));
+    for (verb, _, resource, _) in ours.chain(granted(audit.rules)) {
         assert!(resource != "*" && verb != "*", "{verb} {resource}");
         assert!(
             resource != "secrets" || !["list", "watch"].contains(&verb.as_str()),

@@ -63,7 +63,7 @@ impl Line {
         }
     }
 
-    pub(super) fn warn(message: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(in crate::cli) fn warn(message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             level: Level::Warn,
             message: message.into(),
@@ -80,7 +80,7 @@ impl Line {
     }
 
     /// `what` could not be looked at, and why.
-    pub(super) fn unknown(what: &str, why: &str) -> Self {
+    pub(in crate::cli) fn unknown(what: &str, why: &str) -> Self {
         Self {
             level: Level::Unknown,
             message: format!("{what}: not checked: {why}"),

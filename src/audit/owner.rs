@@ -1,0 +1,75 @@
+//! Who is judged through the object that controls it, and who makes no pods any more.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::policy::{
+    settings::Settings,
+    template::{List, Text},
+};
+
+/// What tells who an object belongs to, and since when it is there.
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub(super) struct Object<'a> {
+    metadata: Metadata<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+struct Metadata<'a> {
+    namespace: Option<Text<'a>>,
+    creation_timestamp: Option<Text<'a>>,
+    deletion_timestamp: Option<Text<'a>>,
+    owner_references: List<Owner<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+struct Owner<'a> {
+    api_version: Text<'a>,
+    kind: Text<'a>,
+    controller: bool,
+}
+
+/// The kubelet makes it for a static Pod, and no admission webhook is asked.
+const NODE: &str = "Node";
+
+// === impl Object ===
+
+impl<'a> Object<'a> {
+    pub(super) fn read(json: &'a RawValue) -> serde_json::Result<Self> {
+        serde_json::from_str(json.get())
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// As RFC 3339 has it, in UTC and whole seconds: such texts are ordered as their times are.
+    pub(super) fn created(&self) -> Option<&str> {
+        self.metadata.creation_timestamp.as_deref()
+    }
+
+    /// It is judged through its controller, or by nobody: a mirror of a static Pod, or something that is going.
+    pub(super) fn is_left_to_others(&self, settings: &Settings) -> bool {
+        let Metadata {
+            deletion_timestamp,
+            owner_references,
+            ..
+        } = &self.metadata;
+        let mut owners = owner_references.items();
+        let controller = owners.find(|owner| owner.controller);
+        deletion_timestamp.is_some()
+            || controller.is_some_and(
+                |Owner {
+                     api_version, kind, ..
+                 }| {
+                    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+                    let mut judged = settings.kinds();
+                    judged.any(|row| row.group == group && row.kind == **kind)
+                        || (group.is_empty() && **kind == *NODE)
+                },
+            )
+    }
+}

@@ -74,4 +74,6 @@ mod glass;
 
 mod dead;
 
+mod hanging;
+
 mod overlays;

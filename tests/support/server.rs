@@ -151,12 +151,24 @@ impl Server {
 
     /// Kills it: it can say and write nothing more.
     pub fn kill(mut self) {
-        let killed = Command::new("kill")
-            .args(["-KILL", &self.id()])
-            .status()
-            .expect("kill is a program, too");
-        assert!(killed.success(), "portcullis had ended by itself");
+        self.signal("KILL");
         let _ = self.process.wait().expect("the process was started by us");
+    }
+
+    /// Lets it hang: the kernel goes on taking connections and bytes for it, and it does nothing more.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on where it hung.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args(["-s", name, &self.id()]).status();
+        let sent = kill.expect("kill is a program, too");
+        assert!(sent.success(), "portcullis had ended by itself");
     }
 
     /// The most memory that it ever had in use at once (`VmHWM` of proc(5)).

@@ -1,5 +1,7 @@
 //! The database that all replicas share goes away for a while, and comes back.
 
+use std::time::Duration;
+
 use super::{report::Summary, stage::Stage};
 use crate::support::wait::eventually;
 
@@ -7,6 +9,9 @@ const CHECKOUT: &str = "database-blinks/checkout.yaml";
 
 /// What the story's file says.
 const REPLICAS: usize = 4;
+
+/// How long the database is away where that is to change nothing.
+const AWAY: Duration = Duration::from_secs(60);
 
 /// How a blink went.
 #[derive(Debug)]
@@ -39,21 +44,23 @@ fn a_database_that_blinks_takes_no_replica_out_of_its_service() {
     assert_eq!(startup.client.failed, 0, "{startup:?}");
 }
 
-/// The database is away until every gate has seen it, and until it shows in the endpoints where it is to show.
-///
-/// An open gate looks every 30 s, and one failure counts here, so this is half of a blink of a minute; but a longer one
-/// has nothing more to tell any of them.
+/// The database is away until every gate has seen it (an open gate looks every 30 s, and one failure counts here); and
+/// until it shows in the endpoints where it is to show, or for as long as it is away where it is not to.
 fn blink(stage: &Stage, stays: bool) -> Blink {
     stage.rolled_out("checkout");
     let client = stage.client("running-but-not-ready/client.yaml");
     let mut endpoints = stage.watch_endpoints("checkout");
     scale_database(stage, 0);
+    let gone = client.time().expect("it sends");
     eventually("every gate to see it", || all_gates_say(stage, "failing"));
     eventually("what comes of it", || {
         let fewest = endpoints.fewest();
         let shows = stays || fewest == Some(0);
         shows.then_some(()).ok_or_else(|| format!("{fewest:?}"))
     });
+    if stays {
+        client.has_sent_for(gone + AWAY);
+    }
     scale_database(stage, 1);
     stage.rolled_out("database");
     eventually("every gate to see it back", || {

@@ -229,12 +229,19 @@ impl Drop for Stage {
 impl Client<'_> {
     /// Waits until its first request is so long ago.
     pub fn has_sent_for(&self, time: Duration) {
-        eventually("the client's time", || {
-            let log = self.kubectl.call("logs client --tail=1").success_output()?;
-            let moment: Moment = serde_json::from_str(&log).map_err(|error| error.to_string())?;
-            let past = moment.second >= time.as_secs();
-            past.then_some(()).ok_or(log)
+        at_length("the client's time", || {
+            let now = self.time()?;
+            (now >= time)
+                .then_some(())
+                .ok_or_else(|| format!("{now:?}"))
         });
+    }
+
+    /// How long ago its first request is, in whole seconds.
+    pub fn time(&self) -> Result<Duration, String> {
+        let log = self.kubectl.call("logs client --tail=1").success_output()?;
+        let moment: Moment = serde_json::from_str(&log).map_err(|error| error.to_string())?;
+        Ok(Duration::from_secs(moment.second))
     }
 
     /// Lets it stop, and wait for its last answer.

@@ -14,6 +14,9 @@ const ROLLOUTS: usize = 2;
 /// meets a rollout on both sides. Longer than a rollout of three pods with the gate takes.
 const PACE: Duration = Duration::from_secs(20);
 
+/// What the client sends in that time, at least: the twenty rollouts of the long form meet 50,000 requests a side.
+const REQUESTS_A_ROLLOUT: u32 = 2_500;
+
 /// For the first pages of the first release, which are slow too.
 const WARM_UP: Duration = Duration::from_secs(4);
 
@@ -39,6 +42,11 @@ fn clients_feel_a_new_version_and_its_rollback_but_not_with_the_gate() {
     let with = roll_out_and_back(&stage);
     println!("{}", table(&without, &with));
     let (without, with) = (without.requests, with.requests);
+    let fewest = REQUESTS_A_ROLLOUT * u32::try_from(number_of_rollouts()).unwrap();
+    assert!(
+        without.sent.min(with.sent) >= fewest,
+        "{without:?}, {with:?}"
+    );
     assert_eq!(with.failed, 0, "{with:?}");
     // Not in milliseconds, which a busy machine adds to both.
     let [without_p99, with_p99] = [&without, &with].map(|side| side.p99_ms.expect("good answers"));

@@ -93,7 +93,7 @@ show_patch() { # show_patch NAMESPACE NAME
   printf '    its pod has         %s\n' "$pod"
 }
 
-step "A control plane is up: etcd, kube-apiserver and kube-controller-manager of this machine's own"
+step "A control plane is up on this machine: etcd, kube-apiserver and kube-controller-manager"
 install
 step "manifests/base is applied; nobody calls the webhook yet, for it ships without rules"
 serve

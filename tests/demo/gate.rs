@@ -32,6 +32,7 @@ mod databases;
 mod view;
 
 use std::{
+    cell::Cell,
     env,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -158,12 +159,13 @@ async fn act(
         Arc::clone(&seen),
         std::future::pending(),
     );
+    let over = Cell::new(0);
     tokio::select! {
         biased; // what fails first; dropped are only sleeps and sockets
         ended = app => {
             ended.context("the app")?;
         }
-        () = show(view, &seen, gate.map(|_| folder.path())) => {}
+        () = show(view, &seen, gate.map(|_| folder.path()), &over) => {}
         () = client => {}
         never = start_late(dormant) => {
             never?;
@@ -173,7 +175,10 @@ async fn act(
     let last = seen.samples.iter().map(|sample| sample.ended).max();
     let second = last.unwrap_or_default().as_secs();
     let gate = gate_says(gate.map(|_| folder.path())).await;
-    view.over(seen.moment(second), &gate);
+    // Unless the last answer came just before its second was over, and was shown with it.
+    if second >= over.get() {
+        view.over(seen.moment(second), &gate);
+    }
     Ok(seen.summary())
 }
 
@@ -196,20 +201,20 @@ async fn start_late(dormant: Dormant) -> anyhow::Result<()> {
     std::future::pending().await
 }
 
-async fn show(view: &View, seen: &Mutex<Seen>, folder: Option<&Path>) {
+/// Shows second by second, and tells how many were shown when they were over.
+async fn show(view: &View, seen: &Mutex<Seen>, folder: Option<&Path>, over: &Cell<u64>) {
     let began = Instant::now();
-    let mut second = 0;
     let mut ticks = interval(Duration::from_millis(100));
     loop {
         ticks.tick().await;
         let gate = gate_says(folder).await;
         let now = began.elapsed().as_secs();
         let at = |second| seen.lock().unwrap().moment(second);
-        if now > second {
-            view.over(at(second), &gate);
-            second = now;
+        if now > over.get() {
+            view.over(at(over.get()), &gate);
+            over.set(now);
         }
-        view.running(at(second), &gate);
+        view.running(at(now), &gate);
     }
 }
 

@@ -31,7 +31,7 @@ test: packages ## Run all checks: lint, then unit, golden, socket, architecture,
 .PHONY: e2e
 e2e: packages ## Replay the stories of tests/e2e on a kind cluster; STORY=wrong_port, KEEP=1 leaves it up, KUBECONFIG=FILE takes yours
 ifeq ($(origin KUBECONFIG),command line)
-	@$(MAKE) --no-print-directory image test-images
+	@$(MAKE) --no-print-directory image test-images metrics-server
 	@tests/e2e.sh here
 else
 	@tests/e2e.sh
@@ -142,6 +142,13 @@ test-images: packages
 	@tests/e2e/images/postgres.sh target/images/postgres
 	@images/build.sh tests/e2e/images/app.Dockerfile portcullis-e2e-app portcullis-e2e-app:0.1.0 target/images/e2e-app target/images/portcullis-e2e-app.tar
 	@images/build.sh tests/e2e/images/postgres.Dockerfile portcullis-e2e-postgres portcullis-e2e-postgres:0.1.0 target/images/postgres target/images/portcullis-e2e-postgres.tar
+
+# For one of the stories, which needs it.
+.PHONY: metrics-server
+metrics-server: packages target/cluster
+	@mkdir -p target/images/metrics-server
+	@cp "$$(target/cluster metrics-server)" target/images/metrics-server/
+	@images/build.sh tests/e2e/images/metrics-server.Dockerfile portcullis-e2e-metrics-server portcullis-e2e-metrics-server:0.9.0 target/images/metrics-server target/images/portcullis-e2e-metrics-server.tar
 
 # An image by its digest, if `make push` has learnt it.
 by_digest = $(or $(filter $(1)@%,$(file <target/images/pushed)),$(1))

@@ -13,16 +13,35 @@ case ${1:-} in
     # First, for it ends with status 69 where no cluster can be had.
     make --no-print-directory target/cluster
     target/cluster kind build
-    make --no-print-directory image test-images
     cargo test --locked --no-run --test integration
-    exec target/cluster kind run -name "$name" -nodes 2 ${KEEP:+-keep} -- tests/e2e.sh here
     ;;
-  here) ;;
+  # Never the kubeconfig that is there by default: what it leads to may be somebody's production.
+  here) : "${KUBECONFIG:?names the kubeconfig of the cluster to test on}" ;;
   *)
     sed -n '2,/^set/{/^set/d; s/^# \?//; p}' "$0" >&2
     exit 64
     ;;
 esac
+
+integration() { cargo test --locked --test integration -- --ignored "$@"; }
+
+# Those of all stories that have a word of STORY in their names.
+tests=$(integration --list 2>/dev/null | sed -n 's/^\(e2e::.*\): test$/\1/p')
+chosen=$(grep -E "$(tr -s ' ' '|' <<<"${STORY:-.}")" <<<"$tests") || {
+  printf 'STORY=%s: no story has that in its name. There are:\n%s\n' "$STORY" "$tests" >&2
+  exit 64
+}
+
+# Minutes to build the first time, and one story needs it.
+metrics_server=
+if grep -q ::autoscaled:: <<<"$chosen"; then
+  metrics_server=metrics-server
+  archives+=(target/images/portcullis-e2e-metrics-server.tar)
+fi
+if [ "${1:-}" != here ]; then
+  make --no-print-directory image test-images $metrics_server
+  exec target/cluster kind run -name "$name" -nodes 2 ${KEEP:+-keep} -- tests/e2e.sh here
+fi
 
 context=$(kubectl config current-context)
 echo "The cluster: $context, $(kubectl get nodes --no-headers | wc -l) node(s)"
@@ -35,14 +54,6 @@ else
   printf '  %s\n' "${archives[@]}"
   echo "(kind load image-archive, minikube image load, k3s ctr images import, ctr -n k8s.io images import)"
 fi
-integration() { cargo test --locked --test integration -- --ignored "$@"; }
-
-# Those of all stories that have a word of STORY in their names, and which `tests/e2e/mod.rs` puts there or not.
-tests=$(integration --list 2>/dev/null | sed -n 's/^\(e2e::.*\): test$/\1/p')
-chosen=$(grep -E "$(tr -s ' ' '|' <<<"${STORY:-.}")" <<<"$tests") || {
-  printf 'STORY=%s: no story has that in its name. There are:\n%s\n' "$STORY" "$tests" >&2
-  exit 64
-}
 mapfile -t together < <(grep -v '^e2e::alone::' <<<"$chosen")
 mapfile -t alone < <(grep '^e2e::alone::' <<<"$chosen")
 

@@ -17,6 +17,9 @@ const (
 	corednsModule = "github.com/coredns/coredns"
 	// The one that this version of kubeadm asks for.
 	corednsVersion = "v1.12.1"
+	// What an autoscaler asks; its image is made of it.
+	metricsModule  = "sigs.k8s.io/metrics-server/cmd/metrics-server"
+	metricsVersion = "v0.9.0"
 )
 
 // goInstall builds the program of a published module, once, and returns its path.

@@ -41,6 +41,8 @@ const usage = `usage:
   cluster kind down [-name NAME | -all]   stop the cluster, and take away all that it needed
   cluster kind build                      make ready what takes long, as far as this machine will need it
 
+  cluster metrics-server                  build the metrics server if need be, print its path
+
 kind uses the Docker engine there is, or else starts one of its own (as root), and takes kind's usual node
 image where it can be pulled, or else builds one of Debian's packages and Go modules (as root). Exit status 69
 says that neither can be had here.
@@ -81,6 +83,8 @@ func main() {
 		err = run(os.Args[2:])
 	case "tie":
 		err = tie(os.Args[2:])
+	case "metrics-server":
+		err = metricsServer()
 	case "kind":
 		err = kindCommand(os.Args[2:])
 	case "rehearse": // by ourselves, in namespaces of its own
@@ -113,6 +117,15 @@ func build() error {
 		return err
 	}
 	fmt.Println(programs.built)
+	return nil
+}
+
+func metricsServer() error {
+	path, err := goInstall(metricsModule, metricsVersion, os.Stderr)
+	if err != nil {
+		return err
+	}
+	fmt.Println(path)
 	return nil
 }
 

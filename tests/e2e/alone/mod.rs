@@ -7,6 +7,8 @@ mod node_drain;
 
 mod webhook_down;
 
+mod autoscaled;
+
 mod crash;
 
 // What the gate costs.

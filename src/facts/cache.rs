@@ -20,6 +20,10 @@ use crate::policy::facts::{
 /// confirmed live.
 pub(super) const LIFETIME: Duration = Duration::from_secs(10);
 
+/// How long the last that was known of a namespace counts when the API server does not answer: longer than it can be kept
+/// from that by load, and short enough that who changes a label in the middle of an outage is heard.
+pub(super) const LAST_KNOWN: Duration = Duration::from_secs(600);
+
 /// How long the releases of a cluster are believed: they change by hand, and to find them out is to list every node.
 pub(super) const VERSIONS_LIFETIME: Duration = Duration::from_secs(300);
 
@@ -47,7 +51,7 @@ struct Generations {
 #[derive(Debug)]
 struct Entry {
     answer: Arc<Answer>,
-    until: Instant,
+    at: Instant,
 }
 
 // === impl Cache ===
@@ -55,6 +59,15 @@ struct Entry {
 impl Cache {
     /// The answer, if it is known and was still believed at `now`.
     pub(super) fn get(&self, query: &Query<'_>, now: Instant) -> Option<Arc<Answer>> {
+        self.given(query, |entry| now < entry.at + lifetime(query))
+    }
+
+    /// The same for what is believed no longer, but is the last that was known.
+    pub(super) fn last_known(&self, query: &Query<'_>, now: Instant) -> Option<Arc<Answer>> {
+        self.given(query, |entry| now < entry.at + LAST_KNOWN)
+    }
+
+    fn given(&self, query: &Query<'_>, counts: impl Fn(&Entry) -> bool) -> Option<Arc<Answer>> {
         let generations = self
             .generations
             .read()
@@ -63,7 +76,7 @@ impl Cache {
         let (young, old): (&HashMap<Query<'_>, Entry>, &HashMap<Query<'_>, Entry>) =
             (&generations.young, &generations.old);
         let entry = young.get(query).or_else(|| old.get(query))?;
-        (now < entry.until).then(|| Arc::clone(&entry.answer))
+        counts(entry).then(|| Arc::clone(&entry.answer))
     }
 
     /// Remembers a positive answer that was given at `now`.
@@ -83,12 +96,8 @@ impl Cache {
             mem::replace(&mut generations.old, young)
         });
         generations.young_bytes += bytes;
-        let until = now + lifetime(&query);
-        if generations
-            .young
-            .insert(query, Entry { answer, until })
-            .is_some()
-        {
+        let entry = Entry { answer, at: now };
+        if generations.young.insert(query, entry).is_some() {
             generations.young_bytes -= bytes; // close enough: the same question, an answer of much the same size
         }
         drop(generations);
@@ -275,6 +284,16 @@ mod tests {
         assert_eq!(cache.get(&secret(1), last), Some(keys(1, 3)));
         assert_eq!(cache.get(&secret(1), now + LIFETIME), None);
         assert_eq!(cache.get(&secret(2), now), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_that_was_known_counts_for_longer_but_not_for_ever() {
+        let cache = Cache::default();
+        let now = Instant::now();
+        cache.insert(secret(1), keys(1, 3), now);
+        let last = now + LAST_KNOWN - Duration::from_millis(1);
+        assert_eq!(cache.last_known(&secret(1), last), Some(keys(1, 3)));
+        assert_eq!(cache.last_known(&secret(1), now + LAST_KNOWN), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,23 +6,12 @@
 //!                   +------------------------- what exists, for its lifetime <-----------------+
 //! ```
 //!
-//! Nothing is retried. What can't be found out before the deadline is unknown, and unknown never refuses.
+//! Nothing is retried. What can't be found out before the deadline is unknown, but for what every review asks of its
+//! namespace: there the last that was known counts.
 
-use std::{
-    cell::Cell,
-    collections::HashMap,
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{cell::Cell, collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use futures_util::{
-    FutureExt as _,
-    future::{BoxFuture, Shared, WeakShared, join_all},
-};
+use futures_util::{FutureExt as _, future::join_all};
 use kube::Client;
 use tokio::{
     sync::Semaphore,
@@ -31,6 +20,7 @@ use tokio::{
 
 use super::{
     cache::Cache,
+    flight::{Flights, Seat, Sent},
     meters::{Fact, Meters, Outcome},
     pages::Pages,
     request,
@@ -44,20 +34,20 @@ use crate::policy::{
 /// second; what is beyond waits here and not in the API server's queues, where it would starve others.
 const CONCURRENT_REQUESTS: usize = 32;
 
-/// Beside these, for what every review asks: its namespace's labels and LimitRanges. Without the labels nothing is
-/// refused, so nobody's reviews with a thousand questions each may keep another's from its first two.
+/// Beside these, for what every review asks: its namespace's labels and LimitRanges. All else rests on them, so nobody's
+/// reviews with a thousand questions each may keep another's from its first two.
 const CONCURRENT_SURROUNDINGS: usize = 8;
 
-/// From question to answer, the wait for a permit included. Below the 3 s of `timeoutSeconds`, with time left to judge and
-/// to answer; a request that takes longer is given up, so that those who join it late don't wait for the dead.
+/// From question to answer, the wait for a permit included; and from a permit to the answer, for those who join late and
+/// would wait for the dead. Below the 3 s of `timeoutSeconds`, with time left to judge and to answer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The part of a review's time that is kept for [`Facts::confirm`]. Without it, who makes one answer slow would make all
 /// that was remembered unknown, and what is unknown refuses nothing.
 const KEPT_FOR_CONFIRMING: u32 = 4;
 
-/// Questions of one review. A pod of 500 containers with two references each stays below it; a larger object could
-/// make us ask the API server tens of thousands of times.
+/// Questions of one review, beside those that every review asks. A pod of 500 containers with two references each stays
+/// below it; a larger object could make us ask the API server tens of thousands of times.
 const MAX_QUESTIONS: usize = 1024;
 
 /// Rounds of questions, after which what is not known is unknown. An answer leads to further questions at most twice (a
@@ -103,24 +93,9 @@ struct Core {
     client: Client,
     meters: Meters,
     cache: Cache,
-    flights: Mutex<HashMap<Query<'static>, Flight>>,
-    flight_numbers: AtomicU64,
+    flights: Arc<Flights>,
     requests: Semaphore,
     surroundings: Semaphore,
-}
-
-/// A question that is under way. It belongs to the reviews that wait for it: when the last leaves, it is dropped.
-struct Flight {
-    number: u64,
-    begun: Instant,
-    answer: WeakShared<BoxFuture<'static, Arc<Answer>>>,
-}
-
-/// Takes a flight off the list when it has ended, or nobody waits for it any more.
-struct Landing {
-    core: Arc<Core>,
-    query: Query<'static>,
-    number: u64,
 }
 
 struct Gathered {
@@ -141,8 +116,7 @@ impl Live {
                 client: Client::try_from(config)?,
                 meters,
                 cache: Cache::default(),
-                flights: Mutex::default(),
-                flight_numbers: AtomicU64::new(0),
+                flights: Arc::default(),
                 requests: Semaphore::new(CONCURRENT_REQUESTS),
                 surroundings: Semaphore::new(CONCURRENT_SURROUNDINGS),
             }),
@@ -185,7 +159,14 @@ impl Facts {
     /// Asks all of `questions` at once. Each has an answer afterwards: [`Answer::Unknown`] where the deadline came
     /// first, or where the review has asked too much.
     pub async fn ask(&mut self, questions: Vec<Query<'static>>) {
-        let room = MAX_QUESTIONS.saturating_sub(self.answers.len());
+        let counts = |query: &Query<'_>| !is_asked_for_every_review(query);
+        let asked = self.answers.keys().filter(|query| counts(query)).count();
+        let mut room = MAX_QUESTIONS.saturating_sub(asked);
+        let questions = questions.into_iter().map(|query| {
+            let fits = !counts(&query) || room > 0;
+            room = room.saturating_sub(usize::from(counts(&query)));
+            (query, fits)
+        });
         let (core, since) = (&self.core, self.confirming.then_some(self.arrived));
         let deadline = if self.confirming {
             self.deadline
@@ -193,25 +174,19 @@ impl Facts {
             self.first_deadline
         };
         let deadline = deadline.min(Instant::now() + LOOKUP_TIMEOUT);
-        let answers = join_all(questions.into_iter().enumerate().map(
-            |(index, query)| async move {
-                if index < room {
-                    let (answer, begun) = core.ask(&query, since, deadline).await;
-                    (query, answer, begun)
-                } else {
-                    let words =
-                        format!("not asked: one object may refer to {MAX_QUESTIONS} others");
-                    (
-                        query,
-                        Arc::new(Answer::Unknown(Unknown::Refused(words.into()))),
-                        Instant::now(),
-                    )
-                }
-            },
-        ))
+        let answers = join_all(questions.map(|(query, fits)| async move {
+            let (answer, sent) = if fits {
+                core.ask(&query, since, deadline).await
+            } else {
+                let words = format!("not asked: one object may refer to {MAX_QUESTIONS} others");
+                let unknown = Answer::Unknown(Unknown::Refused(words.into()));
+                (Arc::new(unknown), Instant::now())
+            };
+            (query, answer, sent)
+        }))
         .await;
-        for (query, answer, begun) in answers {
-            let live = begun >= self.arrived || refuses_nothing(&query);
+        for (query, answer, sent) in answers {
+            let live = sent >= self.arrived || refuses_nothing(&query);
             self.answers.insert(query, Gathered { answer, live });
         }
     }
@@ -301,7 +276,7 @@ impl fmt::Debug for Facts {
 // === impl Core ===
 
 impl Core {
-    /// The answer, and when its question was begun. A flight counts only if it was begun at `since` or later.
+    /// The answer, and when its question went out: at `since` or later.
     async fn ask(
         self: &Arc<Self>,
         query: &Query<'static>,
@@ -309,69 +284,46 @@ impl Core {
         deadline: Instant,
     ) -> (Arc<Answer>, Instant) {
         let asked = Instant::now();
-        let (answer, begun) = self.flight(query, since);
+        let Seat {
+            answer,
+            sent,
+            joined,
+        } = self.flights.board(query, since, |sent| {
+            let (core, query) = (Arc::clone(self), query.clone());
+            async move { core.fetch(&query, &sent).await }.boxed()
+        });
         let answer = timeout_at(deadline, answer)
             .await
             .unwrap_or_else(|_| Arc::new(Answer::Unknown(Unknown::Deadline)));
         let fact = Fact::of(query);
-        if begun < asked {
+        if joined {
             self.meters.count(fact, Outcome::Joined);
         } else {
             self.meters.count(fact, Outcome::of(&answer));
             self.meters.took(fact, asked.elapsed());
         }
-        (answer, begun)
-    }
-
-    fn flight(
-        self: &Arc<Self>,
-        query: &Query<'static>,
-        since: Option<Instant>,
-    ) -> (Shared<BoxFuture<'static, Arc<Answer>>>, Instant) {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(query)
-            && since.is_none_or(|since| flight.begun >= since)
-            && let Some(answer) = flight.answer.upgrade()
+        // Who makes us slow, or the API server, must not get rid of the rules that way.
+        if matches!(*answer, Answer::Unknown(_))
+            && is_asked_for_every_review(query)
+            && let Some(last) = self.cache.last_known(query, asked)
         {
-            return (answer, flight.begun);
+            self.meters.count(fact, Outcome::LastKnown);
+            return (last, asked); // nobody will know better before the deadline
         }
-        let begun = Instant::now();
-        let number = self.flight_numbers.fetch_add(1, Ordering::Relaxed);
-        let landing = Landing {
-            core: Arc::clone(self),
-            query: query.clone(),
-            number,
-        };
-        let answer = async move { landing.core.fetch(&landing.query).await }
-            .boxed()
-            .shared();
-        if let Some(answer) = answer.downgrade() {
-            flights.insert(
-                query.clone(),
-                Flight {
-                    number,
-                    begun,
-                    answer,
-                },
-            );
-        }
-        (answer, begun)
+        (answer, sent.get().copied().unwrap_or(asked))
     }
 
-    async fn fetch(&self, query: &Query<'static>) -> Arc<Answer> {
-        let answer = timeout(LOOKUP_TIMEOUT, async {
-            let permits = if is_asked_for_every_review(query) {
-                &self.surroundings
-            } else {
-                &self.requests
-            };
-            let _permit = permits
-                .acquire()
-                .await
-                .expect("nobody closes this semaphore");
-            request::answer(&self.client, query).await
-        })
-        .await;
+    async fn fetch(&self, query: &Query<'static>, sent: &Sent) -> Arc<Answer> {
+        let permits = if is_asked_for_every_review(query) {
+            &self.surroundings
+        } else {
+            &self.requests
+        };
+        // For as long as somebody waits; each of them has his own deadline.
+        let permit = permits.acquire().await;
+        let _permit = permit.expect("nobody closes this semaphore");
+        sent.get_or_init(Instant::now);
+        let answer = timeout(LOOKUP_TIMEOUT, request::answer(&self.client, query)).await;
         let answer = Arc::new(answer.unwrap_or(Answer::Unknown(Unknown::Deadline)));
         match answer.lookup() {
             Lookup::Missing | Lookup::Unknown(_) | Lookup::Found(Answer::Exists) => {}
@@ -392,28 +344,15 @@ impl fmt::Debug for Core {
     }
 }
 
-// === impl Landing ===
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        let mut flights = self
-            .core
-            .flights
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // A later flight of the same question may have taken its place.
-        if flights
-            .get(&self.query)
-            .is_some_and(|flight| flight.number == self.number)
-        {
-            flights.remove(&self.query);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{
+        collections::BTreeMap,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, AtomicU64, Ordering},
+        },
+    };
 
     use bytes::Bytes;
     use metrics::{Counter, Histogram};
@@ -506,7 +445,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_missing_is_asked_each_time() {
-        let exists = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let exists = Arc::new(AtomicBool::new(false));
         let made = Arc::clone(&exists);
         let api = Api::start(move |_| {
             if made.load(Ordering::SeqCst) {
@@ -630,7 +569,7 @@ mod tests {
         }
         assert_eq!(counted(&tally, Outcome::Deadline), 1);
         assert!(
-            live.shared.flights.lock().unwrap().is_empty(),
+            live.shared.flights.is_empty(),
             "nobody waits, so nothing flies"
         );
     }
@@ -731,6 +670,90 @@ mod tests {
         permits.add_permits(2);
         tokio::join!(early, both);
         assert_eq!(api.asked().len(), 2);
+    }
+
+    fn shop() -> Query<'static> {
+        Query::Namespace {
+            name: "shop".into(),
+        }
+    }
+
+    fn is_namespace(facts: &Facts) -> bool {
+        let answer = facts.get(&shop());
+        matches!(answer.as_deref(), Some(Answer::Namespace(_)))
+    }
+
+    #[tokio::test]
+    async fn a_question_that_waits_for_its_turn_is_good_for_all_who_come_meanwhile() {
+        let permits = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&permits);
+        let reply = move |_: &str| Reply::Held(Arc::clone(&held), json!({"metadata": {}}));
+        let (api, tally) = (Api::start(reply).await, Tally::default());
+        let live = live(&api, &tally);
+        let confirming = || async {
+            let mut facts = facts(&live);
+            facts.confirm();
+            facts.ask(vec![shop()]).await;
+            is_namespace(&facts)
+        };
+        let mut reviews: Vec<_> = (0..100)
+            .map(|_| tokio_test::task::spawn(confirming()))
+            .collect();
+        for review in &mut reviews {
+            assert!(review.poll().is_pending());
+        }
+        permits.add_permits(100);
+        for answered in join_all(reviews).await {
+            assert!(answered);
+        }
+        let asked = api.asked().len();
+        assert!(asked <= CONCURRENT_SURROUNDINGS + 1, "{asked}");
+    }
+
+    #[tokio::test]
+    async fn the_last_that_was_known_of_a_namespace_counts_when_nobody_answers() {
+        for trouble in [
+            Reply::Silence,
+            Reply::Status(429, "TooManyRequests"),
+            Reply::Broken,
+        ] {
+            let is_well = Arc::new(AtomicBool::new(true));
+            let well = Arc::clone(&is_well);
+            let reply = move |_: &str| {
+                if well.load(Ordering::SeqCst) {
+                    Reply::Object(json!({"metadata": {}}))
+                } else {
+                    trouble.clone()
+                }
+            };
+            let (api, tally) = (Api::start(reply).await, Tally::default());
+            let live = live(&api, &tally);
+            one(&live, shop()).await;
+            one(&live, secret("checkout")).await;
+            is_well.store(false, Ordering::SeqCst);
+
+            let now = Instant::now();
+            let mut facts = live.facts(now, now + Duration::from_millis(200));
+            assert!(is_namespace(&facts), "it is remembered");
+            assert!(facts.confirm());
+            let elsewhere = Query::Namespace {
+                name: "elsewhere".into(),
+            };
+            let unknown = [secret("checkout"), elsewhere];
+            facts.ask([&unknown[..], &[shop()]].concat()).await;
+            assert!(is_namespace(&facts), "though it could not be confirmed");
+            for query in &unknown {
+                let answer = facts.get(query);
+                assert!(
+                    matches!(answer.as_deref(), Some(Answer::Unknown(_))),
+                    "{answer:?}"
+                );
+            }
+            assert!(!facts.confirm(), "nor will it be");
+            let counts = tally.0.lock().unwrap();
+            let counted = counts[&(Fact::Namespace, Outcome::LastKnown)].load(Ordering::Relaxed);
+            assert_eq!(counted, 1);
+        }
     }
 
     #[tokio::test]
@@ -958,6 +981,11 @@ mod tests {
             refusal(&beyond),
             "not asked: one object may refer to 1024 others"
         );
+
+        // What it is judged by is asked all the same.
+        assert!(facts.get(&shop()).is_none());
+        facts.ask(vec![shop()]).await;
+        assert!(is_namespace(&facts));
     }
 
     #[tokio::test]

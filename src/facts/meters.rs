@@ -50,6 +50,8 @@ pub enum Outcome {
     Refused,
     /// No answer before the review's deadline.
     Deadline,
+    /// Neither of the API server nor in time: what was last known of the namespace counted. Beside one of the others.
+    LastKnown,
 }
 
 /// What lookups count.
@@ -118,13 +120,14 @@ impl Fact {
 
 impl Outcome {
     /// Every way to answer.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Cached,
         Self::Joined,
         Self::Found,
         Self::Missing,
         Self::Refused,
         Self::Deadline,
+        Self::LastKnown,
     ];
 
     /// The label's value.
@@ -136,6 +139,7 @@ impl Outcome {
             Self::Missing => "missing",
             Self::Refused => "refused",
             Self::Deadline => "deadline",
+            Self::LastKnown => "last_known",
         }
     }
 

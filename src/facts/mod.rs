@@ -30,6 +30,9 @@ mod pages;
 /// Positive answers, remembered for a short time.
 mod cache;
 
+/// Questions that are under way.
+mod flight;
+
 /// One request, and what its answer means.
 mod request;
 

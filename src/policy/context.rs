@@ -10,7 +10,7 @@ use super::{
     leniency::Leniency,
     patch::readiness_port,
     rules::RuleId,
-    settings::Settings,
+    settings::{FailurePolicy, Settings},
     template::Site,
     workload::Workload,
 };
@@ -224,18 +224,21 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The level of `rule` here: the lower of the rule's own and the namespace's.
+    /// The level of `rule` here: the lower of the rule's own and the namespace's. Where nobody can tell the namespace's,
+    /// `failurePolicy` says what is worse: to hold somebody up, or to let something through.
     pub fn level(&self, rule: RuleId) -> Level {
         if rule == RuleId::GateConfig {
             // The pod asked for a gate: what is wrong with that would only be found later, in a pod that is refused.
             return self.settings.level(rule);
         }
-        let enforced = if self.surroundings.unreadable().is_some() {
-            Level::Warn // perhaps it is labelled so: who can't read the label must not deny
-        } else {
-            self.namespace()
-                .and_then(Namespace::enforce)
-                .unwrap_or(self.settings.enforce)
+        let namespace = self.namespace().and_then(Namespace::enforce);
+        let enforced = namespace.unwrap_or(self.settings.enforce);
+        let enforced = match self.surroundings.unreadable() {
+            // Perhaps it is labelled so.
+            Some(_) if self.settings.failure_policy == FailurePolicy::Ignore => {
+                enforced.min(Level::Warn)
+            }
+            _ => enforced,
         };
         self.settings.level(rule).min(enforced)
     }

@@ -73,7 +73,7 @@ use leniency::{Case, Leniency};
 use ratchet::Ratchet;
 use rules::RuleId;
 use serde_json::value::RawValue;
-use settings::Settings;
+use settings::{FailurePolicy, Settings};
 use verdict::Verdict;
 use workload::Workload;
 
@@ -217,7 +217,11 @@ fn find(
     let note = surroundings.unreadable().filter(|_| !findings.is_empty());
     let note = note.map(|unknown| {
         let namespace = workload.namespace;
-        format!("nothing is refused, since the labels of namespace \"{namespace}\" are unknown: {unknown}")
+        let so = match settings.failure_policy {
+            FailurePolicy::Ignore => "nothing is refused",
+            FailurePolicy::Fail => "it is judged as one without labels",
+        };
+        format!("the labels of namespace \"{namespace}\" are unknown, so {so}: {unknown}")
     });
     Ok(Found {
         findings,
@@ -285,12 +289,43 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_can_not_be_read_only_warns() {
+    fn a_namespace_that_can_not_be_read_is_judged_as_failure_policy_has_it() {
+        use verdict::Decision;
         let object = deployment(json!({"containers": [{"name": "app"}]}));
         let query = Query::Namespace {
             name: NAMESPACE.into(),
         };
-        let facts = Facts::default().with(query, Answer::Unknown(Unknown::Deadline));
-        assert_eq!(facts.judge(&object).decision, verdict::Decision::Warn);
+        for (settings, decision, said) in [
+            (
+                json!({}),
+                Decision::Deny,
+                "so it is judged as one without labels: the API server did",
+            ),
+            (
+                json!({"enforce": "warn"}),
+                Decision::Warn,
+                "judged as one without labels",
+            ),
+            (
+                json!({"failurePolicy": "Ignore"}),
+                Decision::Warn,
+                "so nothing is refused: ",
+            ),
+            (
+                json!({"failurePolicy": "Ignore", "enforce": "none"}),
+                Decision::Allow,
+                "",
+            ),
+        ] {
+            let facts = Facts {
+                settings: Settings::from_value(settings.clone()).unwrap(),
+                ..Facts::default()
+            };
+            let facts = facts.with(query.clone(), Answer::Unknown(Unknown::Deadline));
+            let verdict = facts.judge(&object);
+            assert_eq!(verdict.decision, decision, "{settings}");
+            let told = verdict.warnings.first().map_or("", String::as_str);
+            assert!(told.contains(said), "{settings}: {told}");
+        }
     }
 }

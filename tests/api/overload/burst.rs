@@ -44,8 +44,6 @@ pub(super) struct Tally {
     pub(super) shed: usize,
     /// 504: no verdict in time.
     pub(super) late: usize,
-    /// Let in, with the warning that the cluster did not tell what a refusal rests on.
-    pub(super) unsure: usize,
     /// Anything else, in words.
     pub(super) other: BTreeMap<String, usize>,
 }
@@ -216,7 +214,6 @@ enum Outcome {
     Refused,
     Shed,
     Late,
-    Unsure,
 }
 
 // === impl Told ===
@@ -227,13 +224,6 @@ impl Told {
         match self.status {
             StatusCode::OK if response["uid"] != uid(number) => Err("another's answer".to_owned()),
             StatusCode::OK if response["allowed"] == false => Ok(Outcome::Refused),
-            StatusCode::OK
-                if response["warnings"]
-                    .to_string()
-                    .contains("nothing is refused, since") =>
-            {
-                Ok(Outcome::Unsure)
-            }
             StatusCode::TOO_MANY_REQUESTS
                 if self.retry_after && self.body["reason"] == "TooManyRequests" =>
             {
@@ -285,7 +275,7 @@ fn uid(number: usize) -> String {
 impl Tally {
     /// How many were answered as they may be.
     pub(super) fn answered(&self) -> usize {
-        self.refused + self.shed + self.late + self.unsure
+        self.refused + self.shed + self.late
     }
 
     fn count(&mut self, outcome: Result<Outcome, String>) {
@@ -293,7 +283,6 @@ impl Tally {
             Ok(Outcome::Refused) => self.refused += 1,
             Ok(Outcome::Shed) => self.shed += 1,
             Ok(Outcome::Late) => self.late += 1,
-            Ok(Outcome::Unsure) => self.unsure += 1,
             Err(other) => *self.other.entry(other).or_default() += 1,
         }
     }
@@ -303,13 +292,11 @@ impl Tally {
             refused,
             shed,
             late,
-            unsure,
             other,
         } = of_one;
         self.refused += refused;
         self.shed += shed;
         self.late += late;
-        self.unsure += unsure;
         for (words, times) in other {
             *self.other.entry(words).or_default() += times;
         }

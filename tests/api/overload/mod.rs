@@ -19,7 +19,7 @@ use self::{
     upstream::{Mood, Upstream},
 };
 use super::{
-    installation::{Session, assert_refused},
+    installation::{Namespace, Session, assert_refused, assert_warned},
     objects::{bare_container, bare_spec, deployment, env_from_secret, spec},
 };
 use crate::support::{
@@ -247,35 +247,42 @@ fn a_review_that_is_turned_away_is_sent_again_and_then_failure_policy_decides() 
 }
 
 #[test]
-fn an_api_server_that_throttles_us_is_not_pressed_and_whoever_is_let_in_is_told() {
-    const REVIEWS: usize = 20;
+fn an_api_server_that_throttles_us_is_not_pressed_and_what_was_known_of_a_namespace_counts() {
+    const REVIEWS: usize = 10;
     let session = Session::alone();
-    let namespace = session.namespace("throttled");
+    let gentle = session.labelled_namespace("gentle", &[("portcullis.dev/enforce", "warn")]);
+    let [strict, unseen] = ["strict", "unseen"].map(|topic| session.namespace(topic));
     let moody = Moody::new(&session);
+    let create = |namespace: &Namespace| {
+        let object = asking(&namespace.name).to_string();
+        let create = "create --dry-run=server -f -";
+        namespace.developer.feed(create, &object)
+    };
+    assert_warned(create(&gentle), "memory-limit");
+    assert_refused(create(&strict).refusal(), "memory-limit");
+
     moody.api.is(Mood::Throttling);
-    let object = asking(&namespace.name).to_string();
     let before = moody.api.throttled();
     for _ in 0..REVIEWS {
-        let answer = namespace
-            .developer
-            .feed("create --dry-run=server -f -", &object);
-        let warned = answer
-            .stderr
-            .contains("nothing is refused, since the labels of namespace");
-        assert!(warned && answer.stderr.contains("429"), "{answer:?}");
-        answer.ok();
+        assert_warned(create(&gentle), "memory-limit");
+        let refused = assert_refused(create(&strict).refusal(), "memory-limit");
+        assert!(!refused.contains("are unknown"), "{refused}");
+        // Of the third nobody knows how it is labelled, and failurePolicy is Fail. What its LimitRanges might fill in is
+        // only warned about.
+        let refused = assert_refused(create(&unseen).refusal(), "liveness-probe");
+        let told =
+            "are unknown, so it is judged as one without labels: the API server answered 429";
+        assert!(refused.contains(told), "{refused}");
     }
     let asked = moody.api.throttled() - before;
     // Labels, LimitRanges and the Secret, once each; and what keeps our own house.
-    assert!(asked <= 4 * REVIEWS, "{asked}");
+    assert!(asked <= 4 * 3 * REVIEWS, "{asked}");
     let ready = moody.server.fetch("/ready").expect("it answers");
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
 
     moody.api.is(Mood::Well);
-    let refused = namespace
-        .developer
-        .feed("create --dry-run=server -f -", &object);
-    assert_refused(refused.refusal(), "memory-limit");
+    let refused = assert_refused(create(&unseen).refusal(), "memory-limit");
+    assert!(!refused.contains("are unknown"), "{refused}");
     moody.mend();
 }
 

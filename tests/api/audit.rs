@@ -6,12 +6,12 @@ use portcullis::contract::GATE_LABEL;
 use serde_json::{Value, json};
 
 use super::{
-    installation::{Namespace, Session, with_token},
+    installation::{Namespace, Session},
     objects::{
         bare_spec, container, deployment, env_from_secret, list, secret, sound_spec, spec, workload,
     },
 };
-use crate::support::wait::eventually;
+use crate::support::{server::with_token, wait::eventually};
 
 /// What an audit said.
 struct Said {

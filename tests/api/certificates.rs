@@ -15,17 +15,13 @@ use serde_json::{Value, json};
 use tokio::{runtime::Runtime, time::Instant};
 
 use super::{
-    forwarder::Forwarder,
-    installation::{authorize, launch},
-    lifecycle::Ground,
-    objects::list,
-    reviews::Reviews,
+    forwarder::Forwarder, installation::launch, lifecycle::Ground, objects::list, reviews::Reviews,
 };
 use crate::support::{
     clock::Clock,
     control_plane::ControlPlane,
     manifests::{BASE, called_by_url},
-    server::{Launch, Server},
+    server::{Launch, Server, authorize},
     wait::eventually,
 };
 

@@ -6,13 +6,14 @@ use portcullis::contract::{GATE_LABEL, GATE_TAKEOVER_ANNOTATION};
 use serde_json::{Value, json};
 
 use super::{
-    installation::{Namespace, Session, with_token},
+    installation::{Namespace, Session},
     lifecycle::Ground,
     objects::{list, sound_spec, workload},
 };
 use crate::support::{
     doctor::{self, Said},
     manifests::BASE,
+    server::with_token,
     wait::eventually,
 };
 

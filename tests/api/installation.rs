@@ -18,7 +18,7 @@ use crate::support::{
     kubectl::{Answer, Kubectl},
     manifests::{BASE, called_by_url},
     policies::Policies,
-    server::{Launch, Server},
+    server::{Launch, Server, authorize},
     wait::{at_length, eventually},
 };
 
@@ -31,7 +31,7 @@ pub struct Session {
 /// A namespace of one test, and its users.
 pub struct Namespace {
     pub name: String,
-    /// Bound to the stock ClusterRole `edit`, and to what ControllerRevisions and Rollouts need.
+    /// Bound to the stock ClusterRole `edit`, to all of the group `apps`, and to what Rollouts need.
     pub developer: Kubectl,
     pub admin: Kubectl,
     audit_log: PathBuf,
@@ -350,22 +350,4 @@ pub fn await_policy(admin: &Kubectl, policy: &str) {
 pub fn launch(plane: &ControlPlane) -> Launch {
     let kubeconfig = plane.folder().join("portcullis.kubeconfig");
     Launch::on(plane, kubeconfig, objects::SETTINGS)
-}
-
-/// Gives our server the rights that the manifests give its ServiceAccount, and no more.
-pub fn authorize(plane: &ControlPlane, launch: &Launch) {
-    let token = plane
-        .kubectl("admin")
-        .call("create token portcullis --namespace portcullis-system --duration 24h")
-        .ok();
-    let kubeconfig = with_token(plane.kubeconfig("admin"), token.trim());
-    fs::write(&launch.kubeconfig, kubeconfig).expect("the folder is ours");
-}
-
-/// The same kubeconfig for who holds this token.
-pub fn with_token(kubeconfig: &Path, token: &str) -> String {
-    let text = fs::read_to_string(kubeconfig).expect("the control plane wrote it");
-    let mut config: Value = serde_json::from_str(&text).expect("it is written as JSON");
-    config["users"][0]["user"] = json!({"token": token});
-    config.to_string()
 }

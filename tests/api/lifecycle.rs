@@ -11,7 +11,7 @@ use portcullis::contract::GATE_LABEL;
 use serde_json::{Value, json};
 
 use super::{
-    installation::{authorize, await_policy, launch},
+    installation::{await_policy, launch},
     objects::{bare_spec, list, sound_spec, workload},
 };
 use crate::support::{
@@ -19,7 +19,7 @@ use crate::support::{
     kubectl::Kubectl,
     manifests::{BASE, called_by_url},
     policies::Policies,
-    server::{Launch, Server},
+    server::{Launch, Server, authorize},
     wait::eventually,
 };
 

@@ -149,7 +149,7 @@ pub fn developer_extras() -> Vec<Value> {
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": "developer-extras"},
         "rules": [
-            {"apiGroups": ["apps"], "resources": ["controllerrevisions"], "verbs": ["*"]},
+            {"apiGroups": ["apps"], "resources": ["*"], "verbs": ["*"]},
             {"apiGroups": ["argoproj.io"], "resources": ["rollouts"], "verbs": ["*"]},
             {"apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["*"]},
         ],

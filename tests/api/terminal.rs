@@ -10,9 +10,10 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    installation::{Namespace, Session, with_token},
+    installation::{Namespace, Session},
     objects::{container, deployment, env_from_secret, secret, spec},
 };
+use crate::support::server::with_token;
 
 /// Checks an object as who holds this kubeconfig: the exit status, and the findings.
 fn check(namespace: &Namespace, kubeconfig: &Path, object: &str) -> (i32, Vec<Value>) {

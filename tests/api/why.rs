@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     injection::asking,
-    installation::{Namespace, Session, with_token},
+    installation::{Namespace, Session},
     objects::{sound_spec, workload},
 };
+use crate::support::server::with_token;
 
 /// Exit status, standard output and standard error.
 fn why(kubeconfig: &Path, namespace: &Namespace, arguments: &[&str]) -> (i32, String, String) {

@@ -1,9 +1,10 @@
 //! What a Service does where no node does it: takes connections, and hands each to one of those who are listed.
 
 use std::{
+    fs,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -17,12 +18,17 @@ use tokio::{
 /// A balancer on loopback; it ends with this value, and every connection with it.
 pub struct Balancer {
     pub port: u16,
-    listed: Listed,
+    routes: Arc<Mutex<Routes>>,
     _runtime: Runtime,
 }
 
-/// Ports of loopback, in the order in which they get connections.
-type Listed = Arc<Mutex<Vec<u16>>>;
+#[derive(Default)]
+struct Routes {
+    /// Ports of loopback, in the order in which they get connections.
+    listed: Vec<u16>,
+    /// The process whose connections lead nowhere.
+    shut_out: Option<u32>,
+}
 
 // === impl Balancer ===
 
@@ -38,31 +44,42 @@ impl Balancer {
             .block_on(TcpListener::bind("127.0.0.1:0"))
             .expect("loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let listed = Listed::default();
-        runtime.spawn(accept(listener, Arc::clone(&listed)));
+        let routes = Arc::<Mutex<Routes>>::default();
+        runtime.spawn(accept(listener, Arc::clone(&routes)));
         Self {
             port,
-            listed,
+            routes,
             _runtime: runtime,
         }
     }
 
     /// New connections go to these in turns; those that are open stay where they are.
     pub fn list(&self, ports: &[u16]) {
-        ports.clone_into(&mut self.listed.lock().unwrap_or_else(PoisonError::into_inner));
+        ports.clone_into(&mut self.routes().listed);
+    }
+
+    /// New connections of this process are closed as they come.
+    pub fn shut_out(&self, process: Option<u32>) {
+        self.routes().shut_out = process;
+    }
+
+    fn routes(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn accept(listener: TcpListener, listed: Listed) {
+async fn accept(listener: TcpListener, routes: Arc<Mutex<Routes>>) {
     let turn = AtomicUsize::new(0);
     loop {
-        let Ok((mut client, _)) = listener.accept().await else {
+        let Ok((mut client, from)) = listener.accept().await else {
             continue;
         };
         let port = {
-            let listed = listed.lock().unwrap_or_else(PoisonError::into_inner);
+            let routes = routes.lock().unwrap_or_else(PoisonError::into_inner);
             let place = turn.fetch_add(1, Ordering::Relaxed);
-            (!listed.is_empty()).then(|| listed[place % listed.len()])
+            let is_open = routes.shut_out.is_none_or(|process| !is_of(from, process));
+            let count = routes.listed.len();
+            (is_open && count > 0).then(|| routes.listed[place % count])
         };
         let Some(port) = port else { continue };
         tokio::spawn(async move {
@@ -76,4 +93,21 @@ async fn accept(listener: TcpListener, listed: Listed) {
             }
         });
     }
+}
+
+/// This process has the end of a connection that is at `address` (proc(5): `/proc/net/tcp`, `/proc/PID/fd`).
+fn is_of(address: SocketAddr, process: u32) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let end = format!(":{:04X}", address.port());
+    let mut rows = table
+        .lines()
+        .map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row.get(1).is_some_and(|local| local.ends_with(&end)));
+    let Some(inode) = row.as_ref().and_then(|row| row.get(9)) else {
+        return false;
+    };
+    let socket = format!("socket:[{inode}]");
+    let open = fs::read_dir(format!("/proc/{process}/fd"));
+    let mut open = open.into_iter().flatten().flatten();
+    open.any(|file| fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == &*socket))
 }

@@ -4,10 +4,12 @@ use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
+
+use serde_json::{Value, json};
 
 use super::{
     control_plane::{ControlPlane, SUPERVISOR},
@@ -173,10 +175,19 @@ impl Server {
 
     /// The most memory that it ever had in use at once (`VmHWM` of proc(5)).
     pub fn peak_mib(&self) -> u64 {
+        self.memory_mib("VmHWM:")
+    }
+
+    /// What it has in use now (`VmRSS`).
+    pub fn resident_mib(&self) -> u64 {
+        self.memory_mib("VmRSS:")
+    }
+
+    fn memory_mib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
         let mut lines = status.lines();
-        let peak = lines.find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        let amount = lines.find_map(|line| line.strip_prefix(field));
+        let kib = amount.and_then(|amount| amount.trim().strip_suffix(" kB"));
         let kib: u64 = kib
             .and_then(|kib| kib.parse().ok())
             .expect("a number of KiB");
@@ -210,6 +221,24 @@ impl Server {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     }
+}
+
+/// Gives our server the rights that the manifests give its ServiceAccount, and no more.
+pub fn authorize(plane: &ControlPlane, launch: &Launch) {
+    let token = plane
+        .kubectl("admin")
+        .call("create token portcullis --namespace portcullis-system --duration 24h")
+        .ok();
+    let kubeconfig = with_token(plane.kubeconfig("admin"), token.trim());
+    fs::write(&launch.kubeconfig, kubeconfig).expect("the folder is ours");
+}
+
+/// The same kubeconfig for who holds this token.
+pub fn with_token(kubeconfig: &Path, token: &str) -> String {
+    let text = fs::read_to_string(kubeconfig).expect("the control plane wrote it");
+    let mut config: Value = serde_json::from_str(&text).expect("it is written as JSON");
+    config["users"][0]["user"] = json!({"token": token});
+    config.to_string()
 }
 
 /// A port of loopback that nobody uses now.

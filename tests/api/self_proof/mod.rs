@@ -1,40 +1,28 @@
 //! `failurePolicy: Fail` rests on proof that the API server reaches us, and on nothing else; each test has a control
 //! plane of its own, since a proof takes half a minute, and a minute to be taken back.
 
-use std::{
-    fs,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    thread,
-};
+mod flood;
+
+mod reach;
+
+use std::fs;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use futures_util::future::join_all;
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::{
-    Api, Client, Config,
-    api::PostParams,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use serde_json::{Value, json};
 
 use super::{
     injection::asking,
-    installation::{authorize, launch},
+    installation::launch,
     objects::{bare_spec, deployment, list, sound_spec, workload},
     overlays::issue,
 };
 use crate::support::{
-    audit::Event,
     balancer::Balancer,
-    control_plane::{ControlPlane, DEVELOPER},
+    control_plane::ControlPlane,
     kubectl::Kubectl,
     manifests::{BASE, called_by_url},
     policies::Policies,
-    server::{Launch, Server, free_port},
+    server::{Launch, Server, authorize},
     wait::{at_length, eventually},
 };
 
@@ -454,115 +442,6 @@ fn one_bad_replica_of_two_is_enough() {
         "though the other answered all the while"
     );
     drop(second);
-    server.stop();
-    rig.plane.stop();
-}
-
-#[test]
-fn every_api_server_must_have_proved_it() {
-    let plane = ControlPlane::with_api_servers(2);
-    let [second] = plane.other_api_servers() else {
-        panic!("{plane:?}")
-    };
-    let second = second.clone();
-    let log = plane.audit_log().with_file_name("audit.log.2");
-    let rig = Rig::on(plane, "", |launch| launch.port);
-    let nobody = Launch {
-        api_servers: vec![format!("https://127.0.0.1:{}", free_port())],
-        ..rig.launch.clone()
-    };
-    let server = nobody.start();
-    await_checks(&server, ENTRIES[0], "proved", MORE_ROUNDS_THAN_A_PROOF);
-    assert!(rig.policies().are(["Ignore"; 3]), "{:?}", rig.policies());
-    server.stop();
-
-    let both = Launch {
-        api_servers: vec![second],
-        ..nobody
-    };
-    let server = both.start();
-    rig.await_policies(["Fail"; 3]);
-    let dry_runs = Event::in_namespace(&log, "portcullis-self-check");
-    let ours = |event: &&Event| {
-        event.object_ref.resource == "pods"
-            && event.user.username == "system:serviceaccount:portcullis-system:portcullis"
-    };
-    let through_the_second = dry_runs.iter().filter(ours).count();
-    assert!(through_the_second >= 3 * 6, "{through_the_second}");
-    server.stop();
-    rig.plane.stop();
-}
-
-/// Dry runs at once by one user: as many as the API server takes from one, and more.
-const FLOOD: u32 = 32;
-
-/// Sends Deployments that break every rule, as dry runs, until it is over.
-async fn pour(kubeconfig: &Path, over: &AtomicBool, sent: &AtomicU32) {
-    let file = Kubeconfig::read_from(kubeconfig).expect("it is there");
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(file, &options).await;
-    let client = Client::try_from(config.expect("it is sound")).expect("a client");
-    let api: Api<Deployment> = Api::namespaced(client, "default");
-    let bare = serde_json::from_value(deployment("flood", bare_spec())).expect("an object");
-    let dry_run = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    let one = || async {
-        while !over.load(Ordering::Relaxed) {
-            sent.fetch_add(1, Ordering::Relaxed);
-            let _ = api.create(&dry_run, &bare).await; // the audit log tells
-        }
-    };
-    join_all((0..FLOOD).map(|_| one())).await;
-}
-
-#[test]
-fn a_flood_of_dry_runs_opens_nothing() {
-    let rig = Rig::new("");
-    let server = rig.launch.start();
-    let grant = format!(
-        "create rolebinding flood --clusterrole=edit --user={DEVELOPER} --namespace default"
-    );
-    rig.admin.call(&grant).ok();
-    rig.await_policies(["Fail"; 3]);
-    await_rounds(&server, 2); // the API server has surely heard of it
-    let before = rig.versions();
-
-    let (over, sent) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU32::new(0)),
-    );
-    let kubeconfig = rig.plane.kubeconfig(DEVELOPER).to_owned();
-    let flood = thread::spawn({
-        let (over, sent) = (Arc::clone(&over), Arc::clone(&sent));
-        move || {
-            let runtime = tokio::runtime::Builder::new_current_thread();
-            let runtime = { runtime }.enable_all().build().expect("a runtime");
-            runtime.block_on(pour(&kubeconfig, &over, &sent));
-        }
-    });
-    // For longer than a breakage lasts before it counts: whatever comes of the rounds.
-    await_rounds(&server, 14);
-    let refusal = eventually("a refusal amid all that", || match rig.bare() {
-        Err(refusal) => Ok(refusal),
-        Ok(warned) => Err(warned),
-    });
-    assert!(refusal.contains("validate.portcullis.dev"), "{refusal}");
-    over.store(true, Ordering::Relaxed);
-    flood.join().expect("it ends");
-    let sent = sent.load(Ordering::Relaxed);
-    assert!(sent > 1000, "{sent} is no flood");
-    // An API server that leaves our own questions unanswered for two seconds gets a warning from us where it would get
-    // a denial. That is a verdict; none is let in without one.
-    let events = Event::in_namespace(rig.plane.audit_log(), "default");
-    let unjudged = |event: &&Event| {
-        let is_let_in = event.user.username == DEVELOPER && event.response_status.code == 201;
-        is_let_in && event.decision().is_none()
-    };
-    assert_eq!(events.iter().filter(unjudged).count(), 0, "of {sent}");
-    assert!(rig.policies().are(["Fail"; 3]), "{:?}", rig.policies());
-    assert_eq!(rig.versions(), before, "nor was it ever anything else");
     server.stop();
     rig.plane.stop();
 }

@@ -142,18 +142,25 @@ impl Drop for InFlight {
 #[cfg(test)]
 mod tests {
     use std::{
+        future::pending,
         io,
         sync::atomic::{AtomicUsize, Ordering},
     };
 
+    use bytes::BytesMut;
     use http::{StatusCode, header::RETRY_AFTER};
     use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
-    use hyper::body::Frame;
+    use hyper::body::{Frame, Incoming};
     use serde_json::Value;
-    use tokio::sync::Semaphore;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+        sync::Semaphore,
+    };
     use tower::service_fn;
 
     use super::{super::shed::CONCURRENT_REVIEWS, *};
+    use crate::server::{Limits, serve};
 
     const MIB: usize = 1024 * 1024;
 
@@ -302,6 +309,61 @@ mod tests {
         permits.add_permits(1);
         let answer = stack.oneshot(self_check(0)).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
+    }
+
+    /// Over a socket: in memory nobody is reset.
+    #[tokio::test]
+    async fn who_is_turned_away_while_he_sends_hears_so_and_keeps_his_connection() {
+        let (permits, metrics) = (Arc::new(Semaphore::new(0)), Arc::<Metrics>::default());
+        let stack = stack(waiting(&permits, &Arc::default()), Arc::clone(&metrics));
+        let boxed = |request: Request<Full<Bytes>>| {
+            request.map(|body| body.map_err(BoxError::from).boxed_unsync())
+        };
+        let requests = (0..CONCURRENT_REVIEWS).map(|_| request(2));
+        let requests = requests.chain((0..16).map(|_| self_check(0)));
+        let mut places: Vec<_> = requests
+            .map(|request| tokio_test::task::spawn(stack.clone().oneshot(boxed(request))))
+            .collect();
+        for place in &mut places {
+            assert!(place.poll().is_pending());
+        }
+        let service = service_fn(move |request: Request<Incoming>| {
+            let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+            stack.clone().oneshot(request)
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let limits = Limits {
+            connections: 1,
+            handshake_timeout: REVIEW_TIMEOUT,
+            header_timeout: REVIEW_TIMEOUT,
+            idle_timeout: None,
+            header_bytes: 16 * 1024,
+            buffer_bytes: 16 * 1024,
+            drain_delay: Duration::ZERO,
+            shutdown_timeout: Duration::ZERO,
+        };
+        let limits = (limits, metrics.server.clone());
+        tokio::spawn(serve(listener, None, service, limits, pending()));
+        let body = vec![b' '; 60 * 1024];
+        for _ in 0..2 {
+            let head = format!(
+                "POST /validate HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            client.write_all(head.as_bytes()).await.unwrap();
+            client.write_all(&body).await.unwrap();
+            let mut answer = BytesMut::new();
+            while !answer.ends_with(b"}") {
+                assert!(
+                    client.read_buf(&mut answer).await.unwrap() > 0,
+                    "{answer:?}"
+                );
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 429"), "{answer:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,15 @@
 //! What clients do wrong, and that nobody else notices.
 
-use std::time::Duration;
+use std::{convert::Infallible, future::pending, time::Duration};
 
-use portcullis::server::Limits;
-use tokio::net::TcpStream;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use portcullis::server::{Limits, serve};
+use portcullis::webhook::metrics::Metrics;
+use tokio::net::{TcpListener, TcpStream};
+use tower::service_fn;
 
 use super::raw::{Client, LIMITS, Server, within};
 
@@ -218,4 +224,43 @@ async fn leaves_connections_over_the_bound_to_the_kernel() {
             .await
             .starts_with("http/1.1 200")
     );
+}
+
+/// Without TLS, whose records are small enough by themselves: a connection keeps what it has read, and there may be a
+/// thousand.
+#[tokio::test]
+async fn reads_a_body_in_pieces_no_larger_than_the_buffer() {
+    const BUFFER: usize = 8 * 1024;
+    let limits = Limits {
+        buffer_bytes: BUFFER,
+        ..LIMITS
+    };
+    let largest = |request: Request<Incoming>| async move {
+        let (mut body, mut largest) = (request.into_body(), 0);
+        while let Some(frame) = body.frame().await {
+            largest = largest.max(frame.unwrap().into_data().unwrap().len());
+        }
+        let largest = largest.to_string().into_bytes();
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(largest)))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = (limits, Metrics::new().server.clone());
+    tokio::spawn(serve(
+        listener,
+        None,
+        service_fn(largest),
+        limits,
+        pending(),
+    ));
+    let mut client = Client(TcpStream::connect(address).await.unwrap());
+    let body = "x".repeat(1024 * 1024);
+    let length = body.len();
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {length}");
+    client.send(&format!("{head}\r\n\r\n{body}")).await;
+    let answer = String::from_utf8(client.closed().await).unwrap();
+    let (_, largest) = answer.rsplit_once("\r\n\r\n").unwrap();
+    let largest: usize = largest.parse().unwrap();
+    assert!((1..=BUFFER).contains(&largest), "{largest}");
 }

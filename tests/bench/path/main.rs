@@ -2,7 +2,8 @@
 //!
 //! `make bench` runs it, once with the argument `load`: the server alone on one core, the load from another; once with
 //! `api-server`: the same server called by a real API server, beside a ValidatingAdmissionPolicy; and once with `scale`:
-//! a Deployment that grows to 200 pods, with our webhook and without.
+//! a Deployment that grows to 200 pods, with our webhook and without. `make bench-outage` runs it with `outage`: what our
+//! own start, a new authority and a large cluster cost.
 //! `PORTCULLIS_BENCH_SECONDS` says how long each load lasts (30), `PORTCULLIS_BENCH_CORE` on which core the server of
 //! `load` runs (0).
 #![allow(
@@ -26,6 +27,8 @@ mod api_server;
 
 mod load;
 
+mod outage;
+
 mod scale;
 
 mod server;
@@ -38,7 +41,7 @@ use std::{env, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use load::{Latencies, Target};
-use serde_json::json;
+use serde_json::{Value, json};
 use server::{Server, Usage};
 use support::checkout;
 
@@ -51,9 +54,6 @@ const BURST: usize = 200;
 /// Different Secrets that are named in turn.
 const SECRETS: usize = 10_000;
 
-/// Reviews of the last load, each of which names Secrets that no other does.
-const DISTINCT: usize = 100_000;
-
 #[tokio::main]
 async fn main() {
     let seconds = env::var("PORTCULLIS_BENCH_SECONDS")
@@ -64,7 +64,8 @@ async fn main() {
         Some("load") => load(length).await,
         Some("api-server") => api_server::compare(length).await,
         Some("scale") => scale::compare(),
-        _ => eprintln!("usage: cargo bench --bench path -- load|api-server|scale"),
+        Some("outage") => outage::measure(length).await,
+        _ => eprintln!("usage: cargo bench --bench path -- load|api-server|scale|outage"),
     }
 }
 
@@ -118,14 +119,6 @@ async fn load(length: Duration) {
         &format!("closed loop over {SECRETS} Secrets, {rate:.0} a second"),
         &latencies,
     );
-    let distinct = target(
-        server.client(),
-        Arc::new(|number| review(Some(SECRETS + number))),
-    );
-    let row = Row::begin(&server);
-    let (latencies, rate) = distinct.all_of(DISTINCT).await;
-    let name = format!("{DISTINCT} reviews with Secrets of their own each, {rate:.0} a second");
-    row.print(&name, &latencies);
     println!(
         "\nPeak memory: {:.1} MiB.",
         server.usage().peak_kib as f64 / 1024.0
@@ -168,7 +161,12 @@ fn review(number: Option<usize>) -> Bytes {
             .replace("\"secret-", &format!("\"secret-{number}-")),
         None => object.get().to_owned(),
     };
-    let object: serde_json::Value = serde_json::from_str(&object).expect("it was JSON before");
+    let object = serde_json::from_str(&object).expect("it was JSON before");
+    review_of(&object).to_string().into()
+}
+
+/// The review of a Deployment's creation by a user.
+fn review_of(object: &Value) -> Value {
     json!({
         "kind": "AdmissionReview",
         "apiVersion": "admission.k8s.io/v1",
@@ -176,8 +174,8 @@ fn review(number: Option<usize>) -> Bytes {
             "uid": "7f0b2891-916f-4ed6-b7cd-27bff1815a8c",
             "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
             "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
-            "name": "checkout",
-            "namespace": "shop",
+            "name": object["metadata"]["name"],
+            "namespace": object["metadata"]["namespace"],
             "operation": "CREATE",
             "userInfo": {"username": "jane@example.com", "groups": ["developers", "system:authenticated"]},
             "object": object,
@@ -186,6 +184,4 @@ fn review(number: Option<usize>) -> Bytes {
             "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
         },
     })
-    .to_string()
-    .into()
 }

@@ -72,6 +72,18 @@ const SIDES: [Side; 4] = [
     },
 ];
 
+/// Of a small app that breaks no rule.
+pub fn container() -> Value {
+    json!({
+        "name": "app",
+        "image": "registry.example/web:1",
+        "ports": [{"name": "http", "containerPort": 8080}],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}},
+        "livenessProbe": {"httpGet": {"path": "/live", "port": "http"}},
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+    })
+}
+
 /// A request of the audit log, answered.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -218,14 +230,7 @@ impl Side {
         if self.gated {
             labels[GATE_LABEL] = "enabled".into();
         }
-        let spec = json!({"containers": [{
-            "name": "app",
-            "image": "registry.example/web:1",
-            "ports": [{"name": "http", "containerPort": 8080}],
-            "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}},
-            "livenessProbe": {"httpGet": {"path": "/live", "port": "http"}},
-            "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
-        }]});
+        let spec = json!({"containers": [container()]});
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "probe", "namespace": self.namespace, "labels": labels},

@@ -86,30 +86,15 @@ impl Server {
         }
     }
 
-    /// A client that trusts it and makes a full handshake each time, as an API server does: Go resumes only where
-    /// `ClientSessionCache` is set, and client-go does not.
+    /// A client that trusts it.
     pub fn client(&self) -> Arc<ClientConfig> {
-        self.client_of(rustls::DEFAULT_VERSIONS, Resumption::disabled())
+        client(self.roots.clone())
     }
 
     /// A client that resumes. By TLS 1.2, whose ticket serves any number of connections; those of TLS 1.3 serve one each.
     pub fn resuming_client(&self) -> Arc<ClientConfig> {
-        self.client_of(&[&rustls::version::TLS12], Resumption::default())
-    }
-
-    fn client_of(
-        &self,
-        versions: &[&'static rustls::SupportedProtocolVersion],
-        resumption: Resumption,
-    ) -> Arc<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .expect("ring speaks all versions")
-            .with_root_certificates(self.roots.clone())
-            .with_no_client_auth();
-        config.resumption = resumption;
-        Arc::new(config)
+        let tls12 = &[&rustls::version::TLS12];
+        client_of(self.roots.clone(), tls12, Resumption::default())
     }
 
     /// From `/proc`: user and system time, and resident memory.
@@ -145,6 +130,27 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A client that trusts these and makes a full handshake each time, as an API server does: Go resumes only where
+/// `ClientSessionCache` is set, and client-go does not.
+pub fn client(roots: RootCertStore) -> Arc<ClientConfig> {
+    client_of(roots, rustls::DEFAULT_VERSIONS, Resumption::disabled())
+}
+
+fn client_of(
+    roots: RootCertStore,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    resumption: Resumption,
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .expect("ring speaks all versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = resumption;
+    Arc::new(config)
 }
 
 fn listening(line: &str) -> Option<SocketAddr> {

@@ -1,7 +1,6 @@
 //! Portcullis as `manifests/base` installs it, on one control plane for the whole run.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::{
         LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,

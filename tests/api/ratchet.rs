@@ -139,11 +139,59 @@ fn what_is_reordered_or_only_renamed_stays_what_it_was() {
     assert_warned(namespace.developer.apply(&reordered), "memory-limit");
     // Not by `apply`, which would merge lists by name.
     let mut object = stored(&namespace, "old");
-    object["spec"]["template"]["spec"]["containers"][1]["name"] = json!("web");
-    let answer = namespace
-        .developer
-        .feed("replace -f -", &object.to_string());
-    assert_warned(answer, "memory-limit");
+    let app = "/spec/template/spec/containers/1";
+    *object.pointer_mut(app).expect("it is there") = bare_container("web");
+    let replace = |object: &Value| {
+        let object = object.to_string();
+        namespace.developer.feed("replace -f -", &object)
+    };
+    assert_warned(replace(&object), "memory-limit");
+    // With another image nobody knows that it is the same.
+    let mut other = bare_container("other");
+    other["image"] = json!("registry.example/other:1.0");
+    *object.pointer_mut(app).expect("it is there") = other;
+    assert_refused(replace(&object).refusal(), "memory-limit");
+}
+
+/// Without the value in the key of `policy::ratchet` the first passes, without the count the second, and without the
+/// degree the third.
+#[test]
+fn what_was_wrong_becomes_wrong_neither_otherwise_nor_twice_nor_worse() {
+    let session = Session::shared();
+    let reading = |secrets: &[&str]| {
+        let sources = secrets
+            .iter()
+            .map(|name| json!({"secretRef": {"name": name}}));
+        let mut app = container("app");
+        app["envFrom"] = sources.collect();
+        spec([app])
+    };
+    let large = |memory: &str| {
+        let mut app = container("app");
+        app["resources"]["limits"]["memory"] = json!(memory);
+        spec([app])
+    };
+    let old = [("reads", reading(&["gone"])), ("large", large("1Gi"))];
+    let namespace = older(&session, "worse", &old);
+    let most = json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "most"},
+        "spec": {"limits": [{"type": "Container", "max": {"memory": "512Mi"}}]},
+    });
+    namespace.admin.apply(&most.to_string()).ok();
+    let update = |name: &str, spec: &Value| deployment(name, spec.clone()).to_string();
+    for secrets in [&["never-there"][..], &["gone", "gone"]] {
+        namespace.refuses(&update("reads", &reading(secrets)), "secret-reference");
+    }
+    let worse = update("large", &large("2Gi"));
+    eventually("the LimitRange to count", || {
+        let tried = namespace
+            .developer
+            .feed("apply --dry-run=server -f -", &worse);
+        tried.failure()
+    });
+    namespace.refuses(&worse, "limit-range");
+    let better = update("large", &large("768Mi"));
+    assert_warned(namespace.developer.apply(&better), "limit-range");
 }
 
 #[test]

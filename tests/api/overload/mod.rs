@@ -93,7 +93,8 @@ fn ten_thousand_reviews_at_once_are_judged_or_turned_away_within_the_memory_that
     // Each review that is taken waits for the API server, so that all places are taken soon.
     api.is(Mood::Silent);
     let tally = crowd.burst(REVIEWS, &small);
-    println!("{tally:?}; {} MiB at most", server.peak_mib());
+    let (now, most) = (server.resident_mib(), server.peak_mib());
+    println!("{tally:?}; {now} MiB, {most} at most");
     assert_eq!(tally.answered(), REVIEWS, "{tally:#?}");
     assert!(tally.shed > 0 && tally.refused > 0, "{tally:?}");
     assert!(
@@ -101,7 +102,7 @@ fn ten_thousand_reviews_at_once_are_judged_or_turned_away_within_the_memory_that
         "it counts them: {}",
         shed(&server)
     );
-    assert!(server.peak_mib() < limit, "{} MiB", server.peak_mib());
+    assert!(most < limit, "{most} MiB");
 
     api.is(Mood::Well);
     await_idle(&server);
@@ -223,9 +224,12 @@ fn a_review_that_is_turned_away_is_sent_again_and_then_failure_policy_decides() 
         });
         let before = shed(&moody.server);
         lenient.developer.feed(create, &bare).ok();
-        let refused = strict.developer.feed(create, &bare).refusal();
-        let words = r#"failed calling webhook "validate.portcullis.dev""#;
-        assert!(refused.contains(words), "{refused}");
+        // On a busy machine a place may be free for once, and then a rule refuses.
+        eventually("a review to be turned away until the end", || {
+            let refused = strict.developer.feed(create, &bare).refusal();
+            let words = r#"failed calling webhook "validate.portcullis.dev""#;
+            refused.contains(words).then_some(()).ok_or(refused)
+        });
         assert!(
             shed(&moody.server) > before,
             "the places were not taken any more"

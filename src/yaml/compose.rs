@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     DEPTH_LIMIT, Document, Error, Position,
-    place::{Node, Places},
+    place::{Places, Spots},
     resolve::{Scalar, resolve},
 };
 
@@ -26,6 +26,7 @@ struct Composer<'a> {
     made: u64,
     /// Of these, values that an alias brought in.
     aliased: u64,
+    spots: Spots,
 }
 
 /// What an alias brings in.
@@ -44,12 +45,14 @@ enum Key {
 /// An event and where it stands.
 type Placed<'a> = (Event<'a>, Position);
 
-/// A value and where its parts stand.
-type Made = (Value, Node);
-
 /// Reads the one document of `text`, whose first line is the file's `line`. `Ok(None)` when it is empty or null.
 pub(super) fn read(text: &str, line: usize) -> Result<Option<Document>, Error> {
-    if let Some((offset, control)) = text.char_indices().find(|(_, char)| is_control(*char)) {
+    // Most documents are ASCII, and are looked through in a moment.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r');
+    let mut chars = text.char_indices();
+    if !text.bytes().all(is_plain)
+        && let Some((offset, control)) = chars.find(|(_, char)| is_control(*char))
+    {
         let position = Position::in_text(text, offset).below(line - 1);
         let message = format!(
             "control character U+{:04X}: is this a binary file?",
@@ -63,6 +66,7 @@ pub(super) fn read(text: &str, line: usize) -> Result<Option<Document>, Error> {
         anchors: HashMap::new(),
         made: 0,
         aliased: 0,
+        spots: Spots::default(),
     };
     composer.document()
 }
@@ -85,9 +89,9 @@ impl<'a> Composer<'a> {
                 (Event::StreamStart | Event::DocumentStart(_), _) => {}
                 (Event::StreamEnd, _) => return Ok(None),
                 (event, at) => {
-                    let (value, root) = self.value(event, at, 0)?;
+                    let value = self.value(event, at, 0)?;
                     self.end()?;
-                    let places = Places::yaml(root);
+                    let places = Places::yaml(std::mem::take(&mut self.spots));
                     return Ok((!value.is_null()).then_some(Document { value, places }));
                 }
             }
@@ -135,23 +139,20 @@ impl<'a> Composer<'a> {
     }
 
     /// The value that begins with `event`.
-    fn value(&mut self, event: Event<'a>, at: Position, depth: usize) -> Result<Made, Error> {
+    fn value(&mut self, event: Event<'a>, at: Position, depth: usize) -> Result<Value, Error> {
         let before = self.made;
         self.made += 1;
-        let (anchor, value, children) = match event {
+        let spot = self.spots.begin(at);
+        let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let scalar = scalar(text, style, tag.as_deref(), at)?;
-                (anchor, scalar.into_value().map_err(fault(at))?, Vec::new())
+                (anchor, scalar.into_value().map_err(fault(at))?)
             }
-            Event::SequenceStart(anchor, _) => {
-                let (items, children) = self.sequence(at, depth)?;
-                (anchor, Value::Array(items), children)
-            }
+            Event::SequenceStart(anchor, _) => (anchor, Value::Array(self.sequence(at, depth)?)),
             Event::MappingStart(anchor, _) => {
-                let (members, children) = self.mapping(at, depth)?;
-                (anchor, Value::Object(members), children)
+                (anchor, Value::Object(self.mapping(spot, at, depth)?))
             }
-            Event::Alias(anchor) => (0, self.alias(anchor, at)?, Vec::new()),
+            Event::Alias(anchor) => (0, self.alias(anchor, at)?),
             Event::Nothing
             | Event::StreamStart
             | Event::StreamEnd
@@ -160,6 +161,7 @@ impl<'a> Composer<'a> {
             | Event::SequenceEnd
             | Event::MappingEnd => return Err(fault(at)("a value is expected here".into())),
         };
+        self.spots.end(spot);
         if anchor != 0 {
             let size = self.made - before;
             self.anchors.insert(
@@ -170,71 +172,74 @@ impl<'a> Composer<'a> {
                 },
             );
         }
-        Ok((value, Node { at, children }))
+        Ok(value)
     }
 
-    fn sequence(&mut self, at: Position, depth: usize) -> Result<(Vec<Value>, Vec<Node>), Error> {
+    fn sequence(&mut self, at: Position, depth: usize) -> Result<Vec<Value>, Error> {
         let depth = deeper(depth, at)?;
         let mut items = Vec::new();
-        let mut children = Vec::new();
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok((items, children)),
-                (event, at) => {
-                    let (value, node) = self.value(event, at, depth)?;
-                    items.push(value);
-                    children.push(node);
-                }
+                (Event::SequenceEnd, _) => return Ok(items),
+                (event, at) => items.push(self.value(event, at, depth)?),
             }
         }
     }
 
+    /// The mapping whose spot is `spot`.
     fn mapping(
         &mut self,
+        spot: usize,
         at: Position,
         depth: usize,
-    ) -> Result<(Map<String, Value>, Vec<Node>), Error> {
+    ) -> Result<Map<String, Value>, Error> {
         let depth = deeper(depth, at)?;
         let mut members = Map::new();
-        let mut children = Vec::new();
         loop {
             let (event, at) = self.next()?;
             if event == Event::MappingEnd {
-                return Ok((members, children));
+                return Ok(members);
             }
             let key = self.key(event, at)?;
             let (event, value_at) = self.next()?;
             let alias = matches!(event, Event::Alias(_));
-            let (value, node) = self.value(event, value_at, depth)?;
+            let value_spot = self.spots.len();
+            let value = self.value(event, value_at, depth)?;
             match key {
                 Key::Name(name) => {
-                    put(
-                        &mut members,
-                        &mut children,
-                        name,
-                        value,
-                        Node { at, ..node },
-                    );
+                    self.spots.move_to(value_spot, at);
+                    self.put(&mut members, spot, value_spot, (name, value));
                 }
                 Key::Merge => {
+                    self.spots.truncate(value_spot);
                     let sources = sources(value, alias).ok_or_else(|| {
                         fault(value_at)("<< takes a mapping, or a sequence of mappings".into())
                     })?;
-                    for (name, value) in sources.into_iter().flatten() {
-                        put(
-                            &mut members,
-                            &mut children,
-                            name,
-                            value,
-                            Node {
-                                at,
-                                children: Vec::new(),
-                            },
-                        );
+                    for member in sources.into_iter().flatten() {
+                        let member_spot = self.spots.begin(at);
+                        self.spots.end(member_spot);
+                        self.put(&mut members, spot, member_spot, member);
                     }
                 }
             }
         }
+    }
+
+    /// Sets a member of the mapping at `spot`; its value's spots are the last ones, from `from` on. What comes later
+    /// wins, merged or not, whatever stood there before: kubectl does the same.
+    fn put(
+        &mut self,
+        members: &mut Map<String, Value>,
+        spot: usize,
+        from: usize,
+        (name, value): (String, Value),
+    ) {
+        if members.contains_key(&name)
+            && let Some(index) = members.keys().position(|key| *key == name)
+        {
+            self.spots.replace(spot, index, from);
+        }
+        members.insert(name, value);
     }
 
     fn key(&mut self, event: Event<'a>, at: Position) -> Result<Key, Error> {
@@ -313,25 +318,6 @@ fn sources(value: Value, alias: bool) -> Option<Vec<Map<String, Value>>> {
         return items.into_iter().rev().map(members).collect();
     }
     members(value).map(|members| vec![members])
-}
-
-/// Sets a member. What comes later wins, merged or not, whatever stood there before: kubectl does the same.
-fn put(
-    members: &mut Map<String, Value>,
-    children: &mut Vec<Node>,
-    name: String,
-    value: Value,
-    node: Node,
-) {
-    let stands = members.contains_key(&name);
-    let index = stands
-        .then(|| members.keys().position(|key| *key == name))
-        .flatten();
-    match index.and_then(|index| children.get_mut(index)) {
-        Some(child) => *child = node,
-        None => children.push(node),
-    }
-    members.insert(name, value);
 }
 
 fn deeper(depth: usize, position: Position) -> Result<usize, Error> {

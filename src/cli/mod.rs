@@ -1,11 +1,16 @@
-//! The command line beside the server: the same rules on files, a rule explained, the settings' schema, a look at an
-//! installation, and at pods that are not ready.
+//! The command line beside the server: the same rules on files, a rule explained, the settings' schema, a look at an installation, and at pods that are not ready.
 
 /// What a terminal is shown, and what a pipe.
 mod terminal;
 
 /// Something to look at while it takes long.
 mod progress;
+
+/// The same work on many things, on every core.
+mod cores;
+
+/// What is given as files.
+mod manifests;
 
 /// The cluster of a kubeconfig, found as kubectl finds it.
 mod cluster;

@@ -15,6 +15,11 @@ use clap::{Args, ValueEnum};
 
 use super::{
     cluster::ClusterError,
+    cores,
+    manifests::{
+        input::{self, Problem},
+        object::{Contents, Namespaces, Object, Reader, Subject},
+    },
     output::{
         Github, Json, Judged, Junit, Output, Place, Sarif, Summary, Text, Unjudged, Violation,
     },
@@ -26,16 +31,11 @@ use crate::{
     policy::{
         finding::{Finding, Level},
         settings::Settings,
-        workload::Workload,
+        workload::{Malformed, Workload},
     },
     settings,
+    yaml::Position,
 };
-
-/// Files, folders, standard input.
-mod input;
-
-/// Documents into objects.
-mod object;
 
 /// Who answers the judge.
 mod facts;
@@ -44,8 +44,6 @@ mod facts;
 mod patch;
 
 use facts::{Cluster, Source};
-use input::Problem;
-use object::{Contents, Namespaces, Object, Reader, Subject};
 
 /// Options of `portcullis check`.
 #[derive(Args, Clone, Debug)]
@@ -218,7 +216,7 @@ pub fn run(args: &CheckArgs, out: impl Write, errors: impl Write) -> Result<Outc
         patch::write(objects, &source, &settings, report.out)?;
         report.out.flush()?;
     } else {
-        report.judge_all(subjects, &source, &settings)?;
+        report.judge_all(&subjects, &source, &settings)?;
         report.output.finish(&report.summary, report.out)?;
         report.out.flush()?;
     }
@@ -270,11 +268,11 @@ impl Report<'_> {
         }
         let mut progress = Progress::new("read", inputs.len());
         let (mut subjects, mut objects) = (Vec::new(), Vec::new());
-        for input in inputs {
+        let read = |input: &_| reader.read(input);
+        cores::spread(&inputs, read, |input, mut contents| {
             progress.step(self.errors)?;
-            let mut contents = reader.read(&input);
             if let Source::Files(files) = source {
-                contents.index(&input, files);
+                contents.index(input, files);
             }
             let Contents {
                 subjects: found,
@@ -289,29 +287,41 @@ impl Report<'_> {
             }
             subjects.extend(found);
             objects.extend(all);
-        }
+            io::Result::Ok(())
+        })?;
         progress.clear(self.errors)?;
         Ok((subjects, objects))
     }
 
     fn judge_all(
         &mut self,
-        subjects: Vec<Subject<'_>>,
+        subjects: &[Subject<'_>],
         source: &Source,
         settings: &Settings,
     ) -> io::Result<()> {
         let mut progress = Progress::new("judged", subjects.len());
-        for subject in subjects {
+        let judge = |subject: &Subject<'_>| {
+            let workload = Workload::read(subject.kind, &subject.namespace, &subject.json)?;
+            Ok::<_, Malformed>(workload.map(|workload| {
+                let findings = source.judge(&workload, settings).findings;
+                let pointers: Vec<_> = findings.iter().map(|it| it.path.as_str()).collect();
+                let places = subject.positions(&pointers);
+                (workload.name().into_owned(), findings, places)
+            }))
+        };
+        cores::spread(subjects, judge, |subject, verdict| {
             progress.step(self.errors)?;
-            match Workload::read(subject.kind, &subject.namespace, &subject.json) {
-                Ok(Some(workload)) => {
-                    let findings = source.judge(&workload, settings).findings;
-                    self.judged(&subject, &workload.name(), &findings)?;
+            match verdict {
+                Ok(Some((name, findings, places))) => {
+                    self.judged(subject, &name, &findings, places)
                 }
-                Ok(None) => self.summary.skipped += 1,
-                Err(malformed) => self.problem(&subject.problem(&malformed))?,
+                Ok(None) => {
+                    self.summary.skipped += 1;
+                    Ok(())
+                }
+                Err(malformed) => self.problem(&subject.problem(&malformed)),
             }
-        }
+        })?;
         progress.clear(self.errors)
     }
 
@@ -320,6 +330,7 @@ impl Report<'_> {
         subject: &Subject<'_>,
         name: &str,
         findings: &[Finding],
+        (begin, places): (Position, Vec<Position>),
     ) -> io::Result<()> {
         let Subject {
             file,
@@ -327,11 +338,6 @@ impl Report<'_> {
             namespace,
             ..
         } = subject;
-        let pointers: Vec<_> = findings
-            .iter()
-            .map(|finding| finding.path.as_str())
-            .collect();
-        let (begin, places) = subject.positions(&pointers);
         let violations: Vec<_> = (findings.iter().zip(places))
             .map(|(finding, place)| Violation::of(finding, place))
             .collect();

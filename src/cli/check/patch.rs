@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::{facts::Source, object::Object};
+use super::{super::manifests::object::Object, facts::Source};
 use crate::policy::{
     operation::Operation,
     settings::Settings,

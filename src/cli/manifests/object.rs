@@ -19,62 +19,62 @@ use crate::{
 
 /// How objects come by their namespace.
 #[derive(Debug)]
-pub(super) struct Namespaces {
+pub(in crate::cli) struct Namespaces {
     /// For objects that name none.
-    pub(super) default: String,
+    pub(in crate::cli) default: String,
     /// It was given with `-n`: then kubectl refuses objects that name another.
-    pub(super) required: bool,
+    pub(in crate::cli) required: bool,
 }
 
 /// What one input holds.
 #[derive(Debug, Default)]
-pub(super) struct Contents<'s> {
+pub(in crate::cli) struct Contents<'s> {
     /// Objects to judge.
-    pub(super) subjects: Vec<Subject<'s>>,
+    pub(in crate::cli) subjects: Vec<Subject<'s>>,
     /// Objects that answer questions, and their namespaces.
-    pub(super) facts: Vec<(Value, String)>,
+    pub(in crate::cli) facts: Vec<(Value, String)>,
     /// Objects that are not judged.
-    pub(super) skipped: usize,
+    pub(in crate::cli) skipped: usize,
     /// Every object, in the order of the input; only when they are to be patched.
-    pub(super) all: Vec<Object<'s>>,
+    pub(in crate::cli) all: Vec<Object<'s>>,
     /// What can't be read.
-    pub(super) problems: Vec<Problem>,
+    pub(in crate::cli) problems: Vec<Problem>,
 }
 
 /// An object to judge. Kept as text: it takes a fifth of the memory of a parsed value.
 #[derive(Debug)]
-pub(super) struct Subject<'s> {
+pub(in crate::cli) struct Subject<'s> {
     /// The input it is from.
-    pub(super) file: Arc<str>,
+    pub(in crate::cli) file: Arc<str>,
     /// Its kind.
-    pub(super) kind: &'s WorkloadKind,
+    pub(in crate::cli) kind: &'s WorkloadKind,
     /// The namespace it goes to.
-    pub(super) namespace: String,
+    pub(in crate::cli) namespace: String,
     /// `metadata.name`; empty where there is none.
-    pub(super) name: String,
+    pub(in crate::cli) name: String,
     /// The object itself.
-    pub(super) json: Arc<RawValue>,
+    pub(in crate::cli) json: Arc<RawValue>,
     places: Places,
 }
 
 /// An object as it was given.
 #[derive(Debug)]
-pub(super) struct Object<'s> {
+pub(in crate::cli) struct Object<'s> {
     /// Its kind, if it is judged.
-    pub(super) kind: Option<&'s WorkloadKind>,
+    pub(in crate::cli) kind: Option<&'s WorkloadKind>,
     /// The namespace it goes to.
-    pub(super) namespace: String,
+    pub(in crate::cli) namespace: String,
     /// The object itself.
-    pub(super) value: Value,
+    pub(in crate::cli) value: Value,
 }
 
 /// Reads the objects of inputs.
 #[derive(Debug)]
-pub(super) struct Reader<'s> {
-    pub(super) settings: &'s Settings,
-    pub(super) namespaces: &'s Namespaces,
+pub(in crate::cli) struct Reader<'s> {
+    pub(in crate::cli) settings: &'s Settings,
+    pub(in crate::cli) namespaces: &'s Namespaces,
     /// Keep every object as it was given.
-    pub(super) keep: bool,
+    pub(in crate::cli) keep: bool,
 }
 
 /// `apiVersion` and `kind`.
@@ -88,7 +88,7 @@ struct Type {
 
 impl<'s> Reader<'s> {
     /// What `input` holds.
-    pub(super) fn read(&self, input: &Input) -> Contents<'s> {
+    pub(in crate::cli) fn read(&self, input: &Input) -> Contents<'s> {
         let mut contents = Contents::default();
         match input.read() {
             Ok(text) => {
@@ -220,7 +220,7 @@ impl<'s> Reader<'s> {
 
 impl Contents<'_> {
     /// Puts what answers questions into `files`.
-    pub(super) fn index(&mut self, input: &Input, files: &mut Files) {
+    pub(in crate::cli) fn index(&mut self, input: &Input, files: &mut Files) {
         for (object, namespace) in self.facts.drain(..) {
             if let Err(error) = files.add(&object, &namespace, &input.name) {
                 let kind = object
@@ -274,17 +274,13 @@ fn problem(document: &Document, pointer: &str, message: String, input: &Input) -
 
 impl Subject<'_> {
     /// Where it begins, and where its values at `pointers` stand.
-    pub(super) fn positions(&self, pointers: &[&str]) -> (Position, Vec<Position>) {
-        let value = match pointers {
-            [] => Value::Null, // its beginning is known without
-            _ => serde_json::from_str(self.json.get()).unwrap_or_default(),
-        };
-        let find = |pointer: &&str| self.places.find(&value, pointer);
+    pub(in crate::cli) fn positions(&self, pointers: &[&str]) -> (Position, Vec<Position>) {
+        let find = |pointer: &&str| self.places.find_in(&self.json, pointer);
         (find(&""), pointers.iter().map(find).collect())
     }
 
     /// An object that can't be read as its kind.
-    pub(super) fn problem(&self, malformed: &Malformed) -> Problem {
+    pub(in crate::cli) fn problem(&self, malformed: &Malformed) -> Problem {
         let pointer = pointer(&malformed.path);
         let (_, places) = self.positions(&[&pointer]);
         Problem {

@@ -21,28 +21,28 @@ const STDIN: &str = "stdin";
 
 /// One file to read, or standard input.
 #[derive(Clone, Debug)]
-pub(super) struct Input {
+pub(in crate::cli) struct Input {
     /// As it is called in findings: the path as given, or as found below a folder that was given.
-    pub(super) name: Arc<str>,
+    pub(in crate::cli) name: Arc<str>,
     /// It was found in a folder, where other things than manifests may lie.
-    pub(super) found: bool,
+    pub(in crate::cli) found: bool,
     path: PathBuf,
 }
 
 /// An input, or a part of one, that can't be checked.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(in crate::cli) struct Problem {
     /// The input.
-    pub(super) file: Arc<str>,
+    pub(in crate::cli) file: Arc<str>,
     /// Where in it.
-    pub(super) position: Option<Position>,
+    pub(in crate::cli) position: Option<Position>,
     /// What is wrong, and how to mend it.
-    pub(super) message: String,
+    pub(in crate::cli) message: String,
 }
 
 /// Every input below `paths`, in the order given; within folders by name. Symbolic links to folders are not followed
 /// there, as kubectl does not: so a loop of links is no loop.
-pub(super) fn inputs(paths: &[PathBuf]) -> (Vec<Input>, Vec<Problem>) {
+pub(in crate::cli) fn inputs(paths: &[PathBuf]) -> (Vec<Input>, Vec<Problem>) {
     let mut inputs = Vec::new();
     let mut problems = Vec::new();
     for path in paths {
@@ -103,7 +103,7 @@ impl Input {
     }
 
     /// Reads it as text.
-    pub(super) fn read(&self) -> Result<String, Problem> {
+    pub(in crate::cli) fn read(&self) -> Result<String, Problem> {
         let bytes = self
             .bytes()
             .map_err(|error| Problem::unreadable(&self.name, &error))?;
@@ -150,7 +150,7 @@ impl Problem {
     }
 
     /// What the parser refused.
-    pub(super) fn syntax(file: &Arc<str>, error: yaml::Error) -> Self {
+    pub(in crate::cli) fn syntax(file: &Arc<str>, error: yaml::Error) -> Self {
         let yaml::Error { position, message } = error;
         Self {
             file: Arc::clone(file),

@@ -23,9 +23,9 @@ pub use self::{
     producer::Producer,
     release::{NotARelease, Release, Versions},
     revision::Revision,
-    twin::TwinEnv,
+    twin::{Bundle, TwinEnv},
 };
-use super::{finding::Level, workload::WorkloadKind};
+use super::{finding::Level, template::reference::Object, workload::WorkloadKind};
 
 /// Namespace label: the level of its rules, `deny`, `warn` or `none`.
 pub const ENFORCE: &str = "portcullis.dev/enforce";
@@ -213,7 +213,16 @@ pub trait Known {
 
 // === impl Query ===
 
-impl Query<'_> {
+impl<'a> Query<'a> {
+    /// Does this Secret or ConfigMap exist, and which keys does it hold?
+    pub fn keys(object: Object, namespace: &'a str, name: &'a str) -> Self {
+        let (namespace, name) = (Cow::Borrowed(namespace), Cow::Borrowed(name));
+        match object {
+            Object::Secret => Self::Secret { namespace, name },
+            Object::ConfigMap => Self::ConfigMap { namespace, name },
+        }
+    }
+
     /// The same question, independent of what it was borrowed from.
     pub fn into_owned(self) -> Query<'static> {
         let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());

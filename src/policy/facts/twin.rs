@@ -1,6 +1,9 @@
 //! The env of the same workload in a twin namespace, without its values.
 
-use crate::policy::template::{EnvSource, KeySelector, Site, Template, Text};
+use crate::policy::template::{EnvSource, KeySelector, Site, Template, Text, reference::Object};
+
+/// What stands between an object in `envFrom` and its prefix.
+const WITH_PREFIX: &str = " with prefix ";
 
 /// One env name of a twin's container and where its value comes from; never the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +16,17 @@ pub struct TwinEnv {
     pub source: Box<str>,
 }
 
+/// An object in `envFrom`: each of its keys is a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bundle<'a> {
+    /// Its kind.
+    pub object: Object,
+    /// Its name.
+    pub name: &'a str,
+    /// What stands before each key in a variable's name.
+    pub prefix: &'a str,
+}
+
 // === impl TwinEnv ===
 
 impl TwinEnv {
@@ -21,12 +35,22 @@ impl TwinEnv {
         template.containers().flat_map(Self::of_container).collect()
     }
 
-    /// It stands for an object in `envFrom`, not for one variable.
-    pub fn is_env_from(&self) -> bool {
-        self.source.contains(' ') && self.name.starts_with(&*self.source)
+    /// The object in `envFrom` that it stands for; `None` for a variable.
+    pub fn bundle(&self) -> Option<Bundle<'_>> {
+        let prefix = self.name.strip_prefix(&*self.source)?;
+        let (kind, name) = self.source.split_once(' ')?;
+        Some(Bundle {
+            object: match kind {
+                "secret" => Object::Secret,
+                _ => Object::ConfigMap,
+            },
+            name,
+            prefix: prefix.strip_prefix(WITH_PREFIX).unwrap_or_default(),
+        })
     }
 
-    fn of_container(site: Site<'_, '_>) -> impl Iterator<Item = Self> {
+    /// That of one container.
+    pub(in crate::policy) fn of_container(site: Site<'_, '_>) -> impl Iterator<Item = Self> {
         let one = move |name: &str, source: String| Self {
             container: site.name().into(),
             name: name.into(),
@@ -45,12 +69,25 @@ impl TwinEnv {
             let source = format!("{kind} {}", name.unwrap_or_default());
             match from.prefix.as_deref() {
                 Some(prefix) if !prefix.is_empty() => {
-                    one(&format!("{source} with prefix {prefix}"), source)
+                    one(&format!("{source}{WITH_PREFIX}{prefix}"), source)
                 }
                 _ => one(&source, source.clone()),
             }
         });
         env.chain(env_from)
+    }
+}
+
+// === impl Bundle ===
+
+impl Bundle<'_> {
+    /// `secret all`.
+    pub fn words(&self) -> String {
+        let kind = match self.object {
+            Object::Secret => "secret",
+            Object::ConfigMap => "configmap",
+        };
+        format!("{kind} {}", self.name)
     }
 }
 
@@ -97,11 +134,24 @@ mod tests {
             "initContainers": [{"name": "migrate", "env": [{"name": "MODE"}]}],
         }})
         .to_string();
-        let env = TwinEnv::of(&serde_json::from_str(&template).unwrap());
-        let env: Vec<_> = env
+        let all = TwinEnv::of(&serde_json::from_str(&template).unwrap());
+        let env: Vec<_> = all
             .iter()
             .map(|env| format!("{}: {}: {}", env.container, env.name, env.source))
             .collect();
+        let bundles: Vec<_> = all.iter().filter_map(TwinEnv::bundle).collect();
+        let bundle = |object, name, prefix| Bundle {
+            object,
+            name,
+            prefix,
+        };
+        assert_eq!(
+            bundles,
+            [
+                bundle(Object::Secret, "all", ""),
+                bundle(Object::ConfigMap, "more", "X_")
+            ]
+        );
         assert_eq!(
             env,
             [

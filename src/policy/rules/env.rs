@@ -2,9 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use super::{Context, Rule, RuleId, references, yaml};
+use super::{Context, Rule, RuleId, yaml};
 use crate::policy::{
-    facts::{Answer, Lookup, REQUIRED_ENV},
+    facts::{Answer, Lookup, Query, REQUIRED_ENV},
     finding::{Finding, Level, Offence},
     template::{Role, Site, reference::Object},
 };
@@ -223,7 +223,7 @@ fn held(context: &mut Context<'_>, object: Object, name: &str, key: &str) -> Hel
     if object == Object::Secret && context.settings.expects_secret(namespace, name) {
         return Held::Yes;
     }
-    let Some(answer) = context.ask(references::query(object, namespace, name)) else {
+    let Some(answer) = context.ask(Query::keys(object, namespace, name)) else {
         return Held::Yes;
     };
     match answer.lookup() {

@@ -155,7 +155,7 @@ fn compare(context: &mut Context<'_>, twin: &str, theirs: &TwinEnv) {
     if ours.iter().any(is_here) {
         return;
     }
-    let is_env_from = theirs.is_env_from();
+    let is_env_from = theirs.bundle().is_some();
     if !is_env_from {
         for site in candidates() {
             // What can't be found out is said by the reference rules.
@@ -195,20 +195,18 @@ fn compare(context: &mut Context<'_>, twin: &str, theirs: &TwinEnv) {
 /// The twin's entry as YAML; a value is left to fill in.
 fn paste(theirs: &TwinEnv) -> Option<String> {
     let TwinEnv { name, source, .. } = theirs;
-    let (kind, what) = source.split_once(' ').unwrap_or((source, ""));
-    if theirs.is_env_from() {
-        let field = match kind {
-            "secret" => "secretRef",
-            _ => "configMapRef",
+    if let Some(bundle) = theirs.bundle() {
+        let prefix = match bundle.prefix {
+            "" => String::new(),
+            prefix => format!("prefix: {}\n  ", yaml::scalar(prefix)),
         };
-        let prefix = name.rsplit_once(" with prefix ").map(|(_, prefix)| prefix);
-        let prefix = prefix.map(|prefix| format!("prefix: {}\n  ", yaml::scalar(prefix)));
-        let prefix = prefix.unwrap_or_default();
         return Some(format!(
-            "envFrom:\n- {prefix}{field}: {{name: {}}}\n",
-            yaml::scalar(what)
+            "envFrom:\n- {prefix}{}: {{name: {}}}\n",
+            bundle.object.env_from_field(),
+            yaml::scalar(bundle.name)
         ));
     }
+    let (kind, what) = source.split_once(' ').unwrap_or((source, ""));
     let key_of = |field: &str| {
         let (object, key) = what.split_once('/')?;
         let (object, key) = (yaml::scalar(object), yaml::scalar(key));

@@ -1,6 +1,6 @@
 //! References to Secrets and ConfigMaps: the object and the key exist.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use super::{Context, Rule, RuleId, yaml};
 use crate::policy::{
@@ -203,7 +203,7 @@ fn look_up(context: &mut Context<'_>, reference: &Reference<'_, '_>) -> Option<R
     if key == Some("") {
         return Some(Reason::EmptyKey);
     }
-    let answer = context.ask(query(object, namespace, name))?;
+    let answer = context.ask(Query::keys(object, namespace, name))?;
     match (&*answer, key) {
         (Answer::Missing, _) if object == Object::Secret => {
             let producer = context.producer(RuleId::SecretReference, name);
@@ -215,15 +215,6 @@ fn look_up(context: &mut Context<'_>, reference: &Reference<'_, '_>) -> Option<R
             Some(Reason::NoKey(answer))
         }
         _ => None,
-    }
-}
-
-/// Does that object exist, and which keys does it hold?
-pub(super) fn query<'q>(object: Object, namespace: &'q str, name: &'q str) -> Query<'q> {
-    let (namespace, name) = (Cow::Borrowed(namespace), Cow::Borrowed(name));
-    match object {
-        Object::Secret => Query::Secret { namespace, name },
-        Object::ConfigMap => Query::ConfigMap { namespace, name },
     }
 }
 

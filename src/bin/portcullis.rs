@@ -5,7 +5,7 @@ use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use portcullis::cli::{audit, check, doctor, explain, settings, why};
+use portcullis::cli::{audit, check, doctor, explain, parity, settings, why};
 use portcullis::telemetry::{self, LogArgs};
 use portcullis::webhook;
 
@@ -35,6 +35,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// List the rules, or say what one demands, why, and how to meet it.
     Explain(explain::ExplainArgs),
+    /// Compare the env names of two namespaces' workloads, or of two folders'.
+    Parity(Box<parity::ParityArgs>),
     /// Print the settings' JSON schema, or try out a settings file.
     Settings(settings::SettingsArgs),
     /// Say why pods are not ready, by what their gates say.
@@ -97,20 +99,19 @@ fn run(args: Args) -> ExitCode {
         }
         Command::Explain(args) => end(
             explain::run(&args, stdout()).map(|()| 0),
-            |error| match error {
-                explain::Error::NoSuchRule { .. } => BAD_CONFIGURATION,
-                explain::Error::Output(_) => 1,
-            },
+            explain::Error::exit_code,
         ),
-        Command::Settings(args) => {
+        Command::Parity(args) => {
+            let outcome = parity::run(&args, stdout(), stderr());
             end(
-                settings::run(&args, stdout()).map(|()| 0),
-                |error| match error {
-                    settings::Error::Settings(_) => BAD_CONFIGURATION,
-                    settings::Error::Output(_) => 1,
-                },
+                outcome.map(parity::Outcome::exit_code),
+                parity::Error::exit_code,
             )
         }
+        Command::Settings(args) => end(
+            settings::run(&args, stdout()).map(|()| 0),
+            settings::Error::exit_code,
+        ),
         Command::Why(args) => end(
             why::run(&args, stdout()).map(why::Outcome::exit_code),
             why::Error::exit_code,

@@ -157,6 +157,18 @@ fn wrap(text: &str, width: usize, indent: &str) -> String {
     wrapped
 }
 
+// === impl Error ===
+
+impl Error {
+    /// The exit status that tells it: 64, `EX_USAGE` of sysexits(3), or 1 where the output is at fault.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoSuchRule { .. } => 64,
+            Self::Output(_) => 1,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,5 @@
-//! The command line beside the server: the same rules on files, a rule explained, the settings' schema, a look at an installation, and at pods that are not ready.
+//! The command line beside the server: the same rules on files, a rule explained, environments compared, the settings'
+//! schema, a look at an installation, and at pods that are not ready.
 
 /// What a terminal is shown, and what a pipe.
 mod terminal;
@@ -35,6 +36,9 @@ pub mod doctor;
 
 /// `portcullis explain`.
 pub mod explain;
+
+/// `portcullis parity`.
+pub mod parity;
 
 /// `portcullis settings`.
 pub mod settings;

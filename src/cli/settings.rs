@@ -52,3 +52,15 @@ pub fn run(args: &SettingsArgs, out: impl Write) -> Result<(), Error> {
     }
     Ok(())
 }
+
+// === impl Error ===
+
+impl Error {
+    /// The exit status that tells it: 64, `EX_USAGE` of sysexits(3), or 1 where the output is at fault.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) => 64,
+            Self::Output(_) => 1,
+        }
+    }
+}

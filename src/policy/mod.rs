@@ -61,6 +61,9 @@ pub mod gate;
 /// Fixes of several rules, merged into one piece of YAML for each place.
 pub(crate) mod paste;
 
+/// Two environments side by side: env names, and where the values come from.
+pub mod parity;
+
 /// Findings weighed into a decision and the text a person reads.
 pub mod verdict;
 

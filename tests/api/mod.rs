@@ -50,6 +50,8 @@ mod audit;
 
 mod why;
 
+mod parity;
+
 mod settings;
 
 mod outage;

@@ -1,10 +1,12 @@
-//! `portcullis check`, `explain` and `settings` as a user runs them: the real program, its output and its exit status.
+//! `portcullis check`, `explain`, `parity` and `settings` as a user runs them: the real program, its output and its exit status.
 
 mod check;
 
 mod formats;
 
 mod inputs;
+
+mod parity;
 
 use std::{
     io::Write,
@@ -77,9 +79,13 @@ pub fn folder(files: &[(&str, &[u8])]) -> TempDir {
 
 /// Checks the files of a folder, which are named relative to it in what is said.
 pub fn check_in(folder: &TempDir, args: &[&str]) -> Said {
+    run_in(folder, &[&["check"], args].concat())
+}
+
+/// Runs it in a folder.
+pub fn run_in(folder: &TempDir, args: &[&str]) -> Said {
     let output = program()
         .current_dir(folder.path())
-        .arg("check")
         .args(args)
         .output()
         .unwrap();

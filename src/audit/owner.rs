@@ -29,7 +29,7 @@ struct Metadata<'a> {
 struct Owner<'a> {
     api_version: Text<'a>,
     kind: Text<'a>,
-    controller: bool,
+    controller: Option<bool>,
 }
 
 /// The kubelet makes it for a static Pod, and no admission webhook is asked.
@@ -59,7 +59,7 @@ impl<'a> Object<'a> {
             ..
         } = &self.metadata;
         let mut owners = owner_references.items();
-        let controller = owners.find(|owner| owner.controller);
+        let controller = owners.find(|owner| owner.controller == Some(true));
         deletion_timestamp.is_some()
             || controller.is_some_and(
                 |Owner {
@@ -71,5 +71,47 @@ impl<'a> Object<'a> {
                         || (group.is_empty() && **kind == *NODE)
                 },
             )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json, value::to_raw_value};
+
+    use super::*;
+
+    fn left_to_others(metadata: &Value) -> bool {
+        let json = to_raw_value(&json!({ "metadata": metadata })).unwrap();
+        let object = Object::read(&json).unwrap();
+        object.is_left_to_others(&Settings::default())
+    }
+
+    #[test]
+    fn who_has_a_controller_that_is_judged_is_judged_through_it() {
+        let owned = |version: &str, kind: &str, controller: Value| {
+            let owner = json!({"apiVersion": version, "kind": kind, "controller": controller});
+            left_to_others(&json!({"ownerReferences": [owner]}))
+        };
+        for (version, kind) in [
+            ("apps/v1", "ReplicaSet"),
+            ("batch/v1", "CronJob"),
+            ("batch/v1beta1", "CronJob"),
+            ("v1", "ReplicationController"),
+            ("v1", "Node"),
+        ] {
+            assert!(owned(version, kind, json!(true)), "{version} {kind}");
+            assert!(
+                !owned(version, kind, json!(false)),
+                "{version} {kind} owns, without control"
+            );
+            assert!(!owned(version, kind, json!(null)), "{version} {kind}");
+        }
+        // An operator's object, of which nobody judges the pods.
+        assert!(!owned("argoproj.io/v1alpha1", "Rollout", json!(true)));
+        assert!(!owned("v1", "ReplicaSet", json!(true)), "another group's");
+        assert!(!left_to_others(&json!({"ownerReferences": null})));
+        assert!(left_to_others(
+            &json!({"deletionTimestamp": "2026-11-21T10:00:00Z"})
+        ));
     }
 }

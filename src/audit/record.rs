@@ -153,8 +153,8 @@ impl Effect {
     /// As output writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::InForce => "in force",
-            Self::NotAllowed => "not allowed",
+            Self::InForce => "in-force",
+            Self::NotAllowed => "not-allowed",
             Self::Idle => "idle",
             Self::Mistaken => "mistaken",
         }

@@ -271,3 +271,115 @@ fn resource(kind: &WorkloadKind) -> Box<str> {
     let dot = if group.is_empty() { "" } else { "." };
     format!("{resource}{dot}{group}").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::workload::KINDS;
+
+    /// A record with violations of these rules and levels.
+    fn record(kind: usize, [namespace, name]: [&str; 2], broken: &[(RuleId, Level)]) -> Record {
+        let violation = |(rule, level): &(RuleId, Level)| Violation {
+            rule: *rule,
+            level: *level,
+            container: None,
+            path: "/spec".into(),
+            message: "broken".into(),
+            fix: None,
+            fingerprints: [].into(),
+        };
+        Record {
+            kind: Arc::new(KINDS[kind].clone()),
+            namespace: namespace.into(),
+            name: name.into(),
+            created: None,
+            enforce: Level::Deny,
+            violations: broken.iter().map(violation).collect(),
+            claims: [].into(),
+            unknown: broken.is_empty(),
+        }
+    }
+
+    fn report() -> Report {
+        let (deny, warn) = (Level::Deny, Level::Warn);
+        let limit = [(RuleId::MemoryLimit, deny), (RuleId::MemoryLimit, deny)];
+        let both = [
+            (RuleId::MemoryLimit, deny),
+            (RuleId::CpuRequest, deny),
+            (RuleId::CpuLimit, warn),
+        ];
+        // As lists come: kind by kind, each by namespace and name, or by nothing at all.
+        let records = vec![
+            record(1, ["shop", "b"], &limit),
+            record(1, ["shop", "a"], &both),
+            record(1, ["blog", "z"], &[(RuleId::CpuLimit, warn)]),
+            record(2, ["shop", "a"], &[]),
+            record(2, ["blog", "a"], &[(RuleId::CpuLimit, warn)]),
+        ];
+        let mut report = Report::default();
+        report.add(Batch {
+            records,
+            ..Batch::default()
+        });
+        report.sorted()
+    }
+
+    #[test]
+    fn records_stand_by_namespace_then_as_the_table_of_kinds_then_by_name() {
+        let report = report();
+        let titles = report
+            .records()
+            .iter()
+            .map(|record| format!("{} {}/{}", record.kind.kind, record.namespace, record.name));
+        assert_eq!(
+            titles.collect::<Vec<_>>(),
+            [
+                "Deployment blog/z",
+                "StatefulSet blog/a",
+                "Deployment shop/a",
+                "Deployment shop/b",
+                "StatefulSet shop/a",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_most_broken_namespace_comes_first_and_a_workload_counts_once_for_a_rule() {
+        let namespaces = report().namespaces();
+        let [shop, blog] = &namespaces[..] else {
+            panic!("{namespaces:?}")
+        };
+        assert_eq!(
+            (&*shop.name, shop.objects, shop.denied, shop.unknown),
+            ("shop", 3, 2, 1)
+        );
+        assert_eq!(
+            shop.rules,
+            [(RuleId::MemoryLimit, 2), (RuleId::CpuRequest, 1)]
+        );
+        assert_eq!((&*blog.name, blog.denied, blog.warned), ("blog", 0, 2));
+        assert!(blog.rules.is_empty());
+    }
+
+    #[test]
+    fn each_thing_that_was_not_read_is_told_once_and_counted() {
+        let mut report = Report::default();
+        for why in ["403 Forbidden: first", "403 Forbidden: second"] {
+            let query = Query::Secret {
+                namespace: "shop".into(),
+                name: "x".into(),
+            };
+            report.miss(Unread::fact(&query, &Unknown::Refused(why.into())));
+        }
+        report.miss(Unread::list(&KINDS[1], "503 Service Unavailable".into()));
+        let unread: Vec<_> = report.unread().collect();
+        assert_eq!(unread.len(), 2);
+        assert_eq!(
+            (unread[0].verb, &*unread[0].resource, unread[0].count),
+            ("get", "secrets", 2)
+        );
+        assert_eq!(&*unread[0].why, "403 Forbidden: first");
+        assert!(unread[0].is_forbidden() && !unread[1].is_forbidden());
+        assert_eq!(&*unread[1].resource, "deployments.apps");
+    }
+}

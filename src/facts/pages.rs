@@ -143,3 +143,120 @@ impl Unlisted {
         Self::Refused(format!("with a page that can't be used: {error}").into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use serde_json::{Value, json, value::RawValue};
+
+    use super::*;
+    use crate::{
+        facts::{
+            Meters,
+            testing::{Api, Reply},
+        },
+        policy::workload::KINDS,
+    };
+
+    fn page(items: &[u32], next: &str) -> Value {
+        let metadata = json!({"continue": next, "remainingItemCount": 7});
+        json!({"metadata": metadata, "items": items})
+    }
+
+    /// What all pages hold, and how it ended.
+    async fn read(api: &Api) -> (Vec<String>, Result<(), Unlisted>) {
+        let mut pages = api.live(Meters::unwatched()).list(&KINDS[1], Some("shop"));
+        let mut items = Vec::new();
+        loop {
+            match pages.next().await {
+                Ok(Some(page)) => items.extend(page.items().map(RawValue::to_string)),
+                Ok(None) => return (items, Ok(())),
+                Err(unlisted) => {
+                    assert!(matches!(pages.next().await, Ok(None)), "after an error");
+                    return (items, Err(unlisted));
+                }
+            }
+        }
+    }
+
+    const LIST: &str = "/apis/apps/v1/namespaces/shop/deployments";
+
+    #[tokio::test]
+    async fn a_list_is_read_page_by_page_to_its_end() {
+        let api = Api::start(|path| {
+            Reply::Object(match path.split_once("&continue=") {
+                None => page(&[1, 2], "a"),
+                Some((_, "a")) => page(&[3], "b"),
+                Some(_) => page(&[4], ""),
+            })
+        })
+        .await;
+        assert_eq!(
+            read(&api).await,
+            (["1", "2", "3", "4"].map(String::from).into(), Ok(()))
+        );
+        let expected = [
+            format!("{LIST}?limit=100"),
+            format!("{LIST}?limit=100&continue=a"),
+            format!("{LIST}?limit=100&continue=b"),
+        ];
+        assert_eq!(api.asked(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_too_large_comes_in_parts() {
+        let api = Api::start(|path| {
+            if path.contains("limit=25") {
+                return Reply::Object(page(&[1], ""));
+            }
+            Reply::Raw(200, Bytes::from(vec![b' '; MAX_BODY + 1]))
+        })
+        .await;
+        assert_eq!(read(&api).await, (vec![String::from("1")], Ok(())));
+        assert_eq!(api.asked().len(), 3, "100, 50, 25");
+    }
+
+    /// etcd is compacted every five minutes, and a slow walk outlives its token.
+    #[tokio::test]
+    async fn a_token_that_has_expired_is_exchanged_once() {
+        let expired = |token: &str| {
+            let status = json!({
+                "kind": "Status", "reason": "Expired", "message": "too old",
+                "metadata": {"continue": token},
+            });
+            Reply::Raw(410, status.to_string().into())
+        };
+        let turns = AtomicUsize::new(0);
+        let api = Api::start(move |path| match path.split_once("&continue=") {
+            None => Reply::Object(page(&[1], "old")),
+            Some((_, "old")) => expired("fresh"),
+            Some(_) if turns.fetch_add(1, Ordering::Relaxed) == 0 => {
+                Reply::Object(page(&[2], "stuck"))
+            }
+            Some((_, token)) => expired(token),
+        })
+        .await;
+        let (items, end) = read(&api).await;
+        assert_eq!(items, ["1", "2"]);
+        let said = Unlisted::Refused("410 Gone: too old".into());
+        assert_eq!(end, Err(said), "the same token again would lead nowhere");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_served_is_told_from_what_is_refused() {
+        for (code, expected) in [
+            (404, Unlisted::NotServed),
+            (
+                403,
+                Unlisted::Refused("403 Forbidden: Why says the API server".into()),
+            ),
+        ] {
+            let api = Api::start(move |_| Reply::Status(code, "Why")).await;
+            assert_eq!(read(&api).await, (vec![], Err(expected)));
+        }
+        let api = Api::start(|_| Reply::Object(json!({"items": 1}))).await;
+        assert!(matches!(read(&api).await.1, Err(Unlisted::Refused(_))));
+    }
+}

@@ -373,7 +373,7 @@ fn exemptions_are_listed_with_their_reasons_and_with_what_comes_of_them() {
     assert_eq!(
         effects(&report),
         [
-            "in force: it takes what a night leaves",
+            "in-force: it takes what a night leaves",
             "idle: old",
             "mistaken: there is no rule \"no-rule\"",
         ]
@@ -396,7 +396,7 @@ fn exemptions_are_listed_with_their_reasons_and_with_what_comes_of_them() {
     assert_eq!(denied(&report), ["Deployment/batch memory-limit"]);
     assert_eq!(
         effects(&report)[0],
-        "not allowed: it takes what a night leaves"
+        "not-allowed: it takes what a night leaves"
     );
 }
 

@@ -40,6 +40,7 @@ pub(super) fn write_records(
             namespace,
             name,
             violations,
+            unknown,
             ..
         } = record;
         let violations: Vec<_> = violations.iter().map(shown).collect();
@@ -49,6 +50,7 @@ pub(super) fn write_records(
             name,
             place: None,
             violations: &violations,
+            unknown: *unknown,
         };
         output.judged(&judged, out)?;
     }

@@ -354,6 +354,7 @@ impl Report<'_> {
             name,
             place: Some(place),
             violations: &violations,
+            unknown: false,
         };
         self.output.judged(&judged, self.out)
     }

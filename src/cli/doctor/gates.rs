@@ -22,11 +22,16 @@ use crate::{
 const RESTART: &str =
     "have their workload make them anew: kubectl -n NAMESPACE rollout restart deployment/NAME";
 
+/// Pods without a gate that are looked at, a dozen KiB each: the first name the fault, and a restart mends all.
+const ASKING: usize = 1000;
+
 /// All pods that live and either ask for a gate or have one.
 #[derive(Debug, Default)]
 pub(super) struct Census {
     pub(super) gated: Vec<Gated>,
     asking: Vec<Asking>,
+    /// Pods that ask and are not among these: there are too many.
+    more_asking: usize,
 }
 
 /// A pod with a gate.
@@ -101,6 +106,14 @@ async fn missing(patient: &Patient, census: &Census, settings: &Settings) -> Vec
         }
     }
     let mut lines = Vec::new();
+    if census.more_asking > 0 {
+        let more = format!(
+            "{} more pods that ask for a gate and have none",
+            census.more_asking
+        );
+        let why = format!("only the first {ASKING} were looked at");
+        lines.push(Line::unknown(&more, &why));
+    }
     if !demanded.is_empty() {
         lines.push(Line::fail(
             format!(
@@ -177,6 +190,11 @@ fn counted(pods: &[String]) -> String {
 // === impl Census ===
 
 impl Census {
+    /// No pod has a gate, and none asks for one.
+    pub(super) fn is_empty(&self) -> bool {
+        self.gated.is_empty() && self.asking.is_empty()
+    }
+
     pub(super) async fn take(patient: &Patient) -> Result<Self, String> {
         let namespaces = patient.namespaces().await?;
         let mut census = Self::default();
@@ -195,6 +213,10 @@ impl Census {
                 if let Some(gate) = gate_of(pod) {
                     census.gated.push(Gated::new(namespace, name, labels, gate));
                 } else if asks(&labels) || namespaces.get(&namespace).is_some_and(asks) {
+                    if census.asking.len() == ASKING {
+                        census.more_asking += 1;
+                        return;
+                    }
                     let pod = pod.clone();
                     census.asking.push(Asking {
                         namespace,

@@ -103,6 +103,10 @@ impl Output for Junit {
             let lines = escape(&lines(judged, Level::Warn));
             writeln!(inside, "      <system-out>{lines}</system-out>")?;
         }
+        if judged.violations.is_empty() && judged.unknown {
+            let message = "not all that it refers to could be read";
+            writeln!(inside, "      <skipped message=\"{message}\"/>")?;
+        }
         self.case(&judged.kind.kind, &judged.title(), judged.place, &inside)
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Judged<'a> {
     /// Where it begins, if it is from a file.
     pub(super) place: Option<Place<'a>>,
     pub(super) violations: &'a [Violation<'a>],
+    /// Not all that it refers to could be read.
+    pub(super) unknown: bool,
 }
 
 /// What breaks a rule.

@@ -77,6 +77,10 @@ bench-scale: ## Only the last of these: what the webhook costs when 200 pods are
 bench-outage: ## Measure our own start, a new authority under load, a Secret that comes late, and memory beside 50,000 Secrets; 5 minutes
 	@PORTCULLIS_BENCH_SECONDS=$(BENCH_SECONDS) cargo bench $(CARGO_FLAGS) --quiet --bench path -- outage
 
+.PHONY: bench-audit
+bench-audit: ## Audit 20,000 workloads and 50,000 Secrets on a local control plane: time and memory; PORTCULLIS_BENCH_WORKLOADS for fewer
+	@cargo bench $(CARGO_FLAGS) --quiet --bench path -- audit
+
 .PHONY: bench-drain
 bench-drain: ## Drain the gate under load twenty times, and once under a 30 s download; count what is lost of 50,000 requests
 	cargo test $(CARGO_FLAGS) --test integration -- gate::drain:: --ignored --nocapture --test-threads=1

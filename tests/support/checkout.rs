@@ -7,7 +7,6 @@ use serde_json::{Value, json, value::RawValue};
 
 /// A Deployment with nothing to find: five containers, each with probes, resources and four references.
 pub(crate) fn object() -> Box<RawValue> {
-    let containers: Vec<_> = (0..5).map(container).collect();
     let deployment = json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -20,11 +19,16 @@ pub(crate) fn object() -> Box<RawValue> {
             "selector": {"matchLabels": {"app": "checkout"}},
             "template": {
                 "metadata": {"labels": {"app": "checkout"}},
-                "spec": {"containers": containers},
+                "spec": {"containers": containers(5)},
             },
         },
     });
     serde_json::value::to_raw_value(&deployment).expect("JSON")
+}
+
+/// So many of its containers.
+pub(crate) fn containers(count: u16) -> Vec<Value> {
+    (0..count).map(container).collect()
 }
 
 fn container(index: u16) -> Value {

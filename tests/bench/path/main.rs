@@ -3,7 +3,8 @@
 //! `make bench` runs it, once with the argument `load`: the server alone on one core, the load from another; once with
 //! `api-server`: the same server called by a real API server, beside a ValidatingAdmissionPolicy; and once with `scale`:
 //! a Deployment that grows to 200 pods, with our webhook and without. `make bench-outage` runs it with `outage`: what our
-//! own start, a new authority and a large cluster cost.
+//! own start, a new authority and a large cluster cost. `make bench-audit` runs it with `audit`: the command of that name
+//! over 20,000 workloads and 50,000 Secrets.
 //! `PORTCULLIS_BENCH_SECONDS` says how long each load lasts (30), `PORTCULLIS_BENCH_CORE` on which core the server of
 //! `load` runs (0).
 #![allow(
@@ -24,6 +25,8 @@
 )]
 
 mod api_server;
+
+mod audit;
 
 mod load;
 
@@ -65,7 +68,8 @@ async fn main() {
         Some("api-server") => api_server::compare(length).await,
         Some("scale") => scale::compare(),
         Some("outage") => outage::measure(length).await,
-        _ => eprintln!("usage: cargo bench --bench path -- load|api-server|scale|outage"),
+        Some("audit") => audit::measure().await,
+        _ => eprintln!("usage: cargo bench --bench path -- load|api-server|scale|outage|audit"),
     }
 }
 

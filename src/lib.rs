@@ -41,6 +41,9 @@ pub mod gate;
 // What both programs listen with.
 pub mod server;
 
+// What the pages of both programs look like.
+pub mod html;
+
 // What both programs log with.
 pub mod telemetry;
 

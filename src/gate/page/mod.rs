@@ -2,12 +2,13 @@
 //!
 //! One document without scripts or anything from elsewhere, written anew for each request.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use super::{
     state::State,
     status::{self, CheckStatus, Status, WarmupStatus},
 };
+use crate::html::{LOOK, Text, grating};
 
 // The warm-up's latency, window by window.
 mod curve;
@@ -19,9 +20,6 @@ mod timeline;
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 const STYLE: &str = include_str!("style.css");
-
-/// Text between tags or in a quoted attribute: no markup, no control characters.
-struct Text<'a>(&'a str);
 
 /// What a state looks like. Never the only sign: the state's name stands beside it.
 #[derive(Clone, Copy)]
@@ -44,7 +42,7 @@ pub fn render(status: &Status) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <meta http-equiv=\"refresh\" content=\"2\">\n\
-         <title>{name} · portcullis-gate</title>\n<style>\n{STYLE}</style>\n</head>\n\
+         <title>{name} · portcullis-gate</title>\n<style>\n{LOOK}{STYLE}</style>\n</head>\n\
          <body class=\"{tone}\">\n<header><b>portcullis-gate</b> <span>{} UTC, renewed every \
          2 s</span></header>\n<main>\n",
         status::clock(status.at, status.at)
@@ -103,22 +101,6 @@ fn put_state(page: &mut String, status: &Status) {
         let _ = write!(page, "<li{now}>{}</li>", state.name());
     }
     page.push_str("</ol>\n</div>\n</section>\n");
-}
-
-/// The gate as a picture: an arch whose grating is down, half up, or up.
-fn grating(lift: u8) -> String {
-    let up = i32::from(lift) * 6;
-    let bars = [26, 40, 54, 68, 82].map(|x| format!("M{x} 0V{}", 92 - up));
-    format!(
-        "<svg class=\"gate\" viewBox=\"0 0 108 104\" aria-hidden=\"true\"><clipPath id=\"arch\">\
-         <path d=\"M16 98V46a38 38 0 0 1 76 0V98z\"/></clipPath><g clip-path=\"url(#arch)\">\
-         <path class=\"iron\" d=\"{}M10 {}H98M10 {}H98M10 {}H98\"/></g>\
-         <path class=\"wall\" d=\"M16 98V46a38 38 0 0 1 76 0V98M4 98H104\"/></svg>",
-        bars.concat(),
-        36 - up,
-        56 - up,
-        76 - up,
-    )
 }
 
 fn put_traffic(page: &mut String, status: &Status) {
@@ -231,25 +213,6 @@ fn put_warmup(page: &mut String, warmup: &WarmupStatus) {
     page.push_str("</section>\n");
 }
 
-// === impl Text ===
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for char in self.0.chars() {
-            match char {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                _ if char.is_control() => write!(f, "{}", char.escape_unicode())?,
-                _ => f.write_char(char)?,
-            }
-        }
-        Ok(())
-    }
-}
-
 // === impl Look ===
 
 impl Look {
@@ -328,6 +291,6 @@ mod tests {
 
     /// The page without its style, which is no golden's business.
     fn body(status: &Status) -> String {
-        render(status).replace(STYLE, "")
+        render(status).replace(LOOK, "").replace(STYLE, "")
     }
 }

@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Look, Text};
-use crate::gate::status::{self, Phase, Status};
+use super::Look;
+use crate::{
+    gate::status::{self, Phase, Status},
+    html::Text,
+};
 
 const WIDTH: f64 = 720.0;
 

@@ -85,6 +85,10 @@ bench-audit: ## Audit 20,000 workloads and 50,000 Secrets on a local control pla
 bench-drain: ## Drain the gate under load twenty times, and once under a 30 s download; count what is lost of 50,000 requests
 	cargo test $(CARGO_FLAGS) --test integration -- gate::drain:: --ignored --nocapture --test-threads=1
 
+.PHONY: bench-page
+bench-page: ## Use an HTML report of 20,000 findings in chromium (which must be there); print how long it does not answer
+	cargo test $(CARGO_FLAGS) --lib -- cli::page::browser --ignored --nocapture
+
 .PHONY: docs
 docs: ## Write the README's generated tables, then build the library's documentation
 	UPDATE_DOCS=1 cargo test $(CARGO_FLAGS) --quiet --test integration docs::

@@ -19,6 +19,9 @@ mod cluster;
 /// How verdicts are written.
 mod output;
 
+/// Reports for a browser.
+mod page;
+
 /// What is installed in it.
 mod installed;
 

@@ -401,6 +401,27 @@ fn exemptions_are_listed_with_their_reasons_and_with_what_comes_of_them() {
 }
 
 #[test]
+fn a_page_for_people_holds_what_the_cluster_gave_as_text_only() {
+    let session = Session::shared();
+    let namespace = session.labelled_namespace("page", &[("portcullis.dev/enforce", "none")]);
+    let mut bare = deployment("bare", bare_spec());
+    bare["metadata"]["annotations"] =
+        json!({"portcullis.dev/exempt": "cpu-limit: </script><img src=x>"});
+    namespace.developer.apply(&list([bare])).ok();
+    let asked = ["-o", "html", "--would-deny", "-n", &namespace.name];
+    let said = audit(session.admin().kubeconfig(), &asked);
+    assert_eq!(said.status, 1, "{}", said.err);
+    let page = said.out;
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+    assert!(
+        page.contains("<h1>1 workload would be refused</h1>"),
+        "{page}"
+    );
+    assert!(page.contains(r"\u003c/script>\u003cimg src=x>"), "{page}");
+    assert!(!page.contains("<img"), "{page}");
+}
+
+#[test]
 fn pods_that_asked_for_a_gate_and_have_none_are_listed() {
     let session = Session::shared();
     let namespace = session.namespace("audit");

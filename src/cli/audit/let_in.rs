@@ -41,3 +41,16 @@ pub(super) fn after<'r>(report: &'r Report, since: &str) -> impl Iterator<Item =
             && violations.any(|one| one.level == Level::Deny && !one.rule.is_reference())
     })
 }
+
+/// How that can be, a line each.
+pub(super) fn causes(since: &str) -> [String; 3] {
+    [
+        format!(
+            "Made since Portcullis was registered ({since}). Either nobody was asked (the policy was Ignore and no server"
+        ),
+        String::from(
+            "answered, or glass was broken), or labels or settings were milder then. The API server's audit log tells which:",
+        ),
+        String::from("annotation validate.portcullis.dev/decision."),
+    ]
+}

@@ -7,9 +7,11 @@
 use std::{
     io::{self, BufWriter, Write},
     path::PathBuf,
+    time::SystemTime,
 };
 
 use clap::{Args, ValueEnum};
+use kube::Config;
 use serde_json::Value;
 use tokio::runtime;
 
@@ -41,6 +43,9 @@ mod output;
 /// For people.
 mod text;
 
+/// For people with a browser.
+mod html;
+
 /// For programs.
 mod json;
 
@@ -49,6 +54,7 @@ mod tests;
 
 pub use baseline::BaselineError;
 use baseline::{Baseline, Change};
+use html::Circumstances;
 
 /// Options of `portcullis audit`.
 #[derive(Args, Clone, Debug)]
@@ -65,6 +71,7 @@ Examples:
   portcullis audit
   portcullis audit -n shop -n billing
   portcullis audit --would-deny
+  portcullis audit -o html > audit.html
   portcullis audit -o json > known.json; portcullis audit --baseline known.json")]
 pub struct AuditArgs {
     /// Only these namespaces; give it again for another
@@ -107,6 +114,8 @@ pub struct AuditArgs {
 pub enum Format {
     /// For people: a block a workload, with the YAML to paste
     Text,
+    /// One file for a browser: to sort, filter and print
+    Html,
     /// For programs: all findings and a summary
     Json,
     /// SARIF 2.1.0, for code scanning
@@ -168,11 +177,21 @@ pub fn run(args: &AuditArgs, out: impl Write, errors: impl Write) -> Result<Outc
         .build()
         .map_err(ClusterError::Runtime)?;
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
-    let mut told = runtime.block_on(audit(args, &mut Pipe::new(errors)))?;
+    let config = runtime.block_on(args.cluster.config())?;
+    let server = config.cluster_url.to_string();
+    let mut told = runtime.block_on(audit(args, config, &mut Pipe::new(errors)))?;
     told.change = baseline.map(|baseline| baseline.subtract_from(&mut told.report));
     let mut out = BufWriter::new(Pipe::new(out));
     match args.output {
         Format::Text => text::write(&told, args.would_deny, args.cluster.palette(), &mut out)?,
+        Format::Html => {
+            let circumstances = Circumstances {
+                server: &server,
+                at: SystemTime::now(),
+                would_deny: args.would_deny,
+            };
+            html::write(&told, circumstances, &mut out)?;
+        }
         Format::Json => json::write(&told, &mut out)?,
         Format::Sarif => output::write(&told, &mut Sarif::default(), &mut out)?,
         Format::Junit => output::write(&told, &mut Junit::default(), &mut out)?,
@@ -181,8 +200,7 @@ pub fn run(args: &AuditArgs, out: impl Write, errors: impl Write) -> Result<Outc
     Ok(Outcome::of(&told))
 }
 
-async fn audit(args: &AuditArgs, errors: &mut dyn Write) -> Result<Told, Error> {
-    let config = args.cluster.config().await?;
+async fn audit(args: &AuditArgs, config: Config, errors: &mut dyn Write) -> Result<Told, Error> {
     let api = Api::connect(config.clone())?;
     let version = api.get::<Value>("/version").await;
     version.map_err(Error::Unreachable)?;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::Told;
 use crate::{
-    audit::{Record, Report, Unread, Violation},
+    audit::{Effect, Record, Report, Unread, Violation},
     cli::output::{self, Judged, Output, Summary, Unjudged},
     policy::{finding::Level, rules::RuleId},
 };
@@ -114,6 +114,24 @@ pub(super) fn denied_rules(record: &Record) -> Vec<RuleId> {
     let mut rules: Vec<_> = denials.map(|violation| violation.rule).collect();
     rules.dedup();
     rules
+}
+
+/// What an exemption is worth where that is not all of it, to stand behind its reason.
+pub(super) fn consequence(effect: Effect) -> &'static str {
+    match effect {
+        Effect::InForce => "",
+        Effect::NotAllowed => {
+            " (counts for nothing: its namespace is not labelled portcullis.dev/exemptions: allowed)"
+        }
+        Effect::Idle => " (excuses nothing: the rule is kept)",
+        Effect::Mistaken => " (counts for nothing)",
+    }
+}
+
+/// `1 workload`, `2 workloads`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
 }
 
 /// What helps.

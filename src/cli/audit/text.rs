@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use super::{
     Change, Told, let_in,
-    output::{denied_rules, mend, summary, told, write_records},
+    output::{consequence, denied_rules, mend, summary, told, write_records},
 };
 use crate::{
-    audit::{Effect, NamespaceSummary, Report},
+    audit::{NamespaceSummary, Report},
     cli::{
         doctor::Line,
         output::{Output as _, Text},
@@ -117,14 +117,7 @@ fn write_exemptions(report: &Report, palette: Palette, out: &mut dyn Write) -> i
     claims.sort_by_key(|(_, claim)| claim.effect);
     writeln!(out, "{}", palette.paint(Style::Bold, "Exemptions"))?;
     for (record, claim) in claims {
-        let effect = match claim.effect {
-            Effect::InForce => "",
-            Effect::NotAllowed => {
-                " (counts for nothing: its namespace is not labelled portcullis.dev/exemptions: allowed)"
-            }
-            Effect::Idle => " (excuses nothing: the rule is kept)",
-            Effect::Mistaken => " (counts for nothing)",
-        };
+        let effect = consequence(claim.effect);
         let rule = claim
             .rule
             .map(|rule| format!("{rule}: "))
@@ -168,12 +161,10 @@ fn write_let_in(
             rules.join(", ")
         )?;
     }
-    writeln!(
-        out,
-        "  Made since Portcullis was registered ({since}). Either nobody was asked (the policy was Ignore and no server\n  \
-           answered, or glass was broken), or labels or settings were milder then. The API server's audit log tells which:\n  \
-           annotation validate.portcullis.dev/decision.\n"
-    )
+    for line in let_in::causes(since) {
+        writeln!(out, "  {line}")?;
+    }
+    writeln!(out)
 }
 
 fn write_gates(gates: &[(&str, Line)], palette: Palette, out: &mut dyn Write) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use serde_json::value::RawValue;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{owner::Object, record::Record, report::Unread, texts::Texts};
 use crate::{
@@ -30,8 +30,11 @@ const AT_ONCE: usize = 8;
 /// For all questions that one workload raises.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a workload is judged anew whose questions were not answered in time.
-const ATTEMPTS: usize = 3;
+/// How often a workload is judged whose questions an API server that is busy left open.
+const ATTEMPTS: u32 = 4;
+
+/// Before the second attempt; longer before each further one.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// What is audited, and as what.
 #[derive(Clone, Debug)]
@@ -252,12 +255,11 @@ impl<'a> Walk<'a> {
             let now = Instant::now();
             let mut facts = self.live.facts(now, now + PATIENCE);
             let verdict = facts.settle(step).await;
-            let mut unknown = facts.unknown();
-            let late = unknown.any(|(_, unknown)| *unknown == Unknown::Deadline);
-            drop(unknown);
-            if !late || attempt == ATTEMPTS {
+            let is_settled = !facts.unknown().any(|(_, unknown)| may_pass(unknown));
+            if is_settled || attempt == ATTEMPTS {
                 return (verdict, facts);
             }
+            sleep(PAUSE * attempt).await;
             attempt += 1;
         }
     }
@@ -265,6 +267,16 @@ impl<'a> Walk<'a> {
     fn text(&self, text: &str) -> Arc<str> {
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         texts.text(text)
+    }
+}
+
+/// Another time there may be an answer: the API server was too slow, throttled us (429) or was in trouble. It would say
+/// the same again of a right that is missing.
+fn may_pass(unknown: &Unknown) -> bool {
+    match unknown {
+        Unknown::Deadline => true,
+        Unknown::Refused(words) => !words.starts_with("40"),
+        Unknown::NotAmongFiles | Unknown::Elsewhere { .. } | Unknown::NotAsked => false,
     }
 }
 
@@ -289,6 +301,111 @@ impl Known for Audited<'_> {
                 | Query::Twin { .. },
             ) => Some(Arc::new(Answer::Unknown(Unknown::NotAsked))),
             _ => Some(answer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        audit::Report,
+        facts::{
+            Meters,
+            testing::{Api, Reply},
+        },
+        policy::{rules::RuleId, testing::deployment},
+    };
+
+    /// A Deployment that reads a key of a Secret, and lacks nothing else.
+    fn reading(name: &str) -> Value {
+        let source = json!({"secretKeyRef": {"name": "s", "key": "k"}});
+        let mut object = deployment(json!({"containers": [{
+            "name": "app",
+            "env": [{"name": "TOKEN", "valueFrom": source}],
+            "ports": [{"name": "http", "containerPort": 8080}],
+            "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}},
+            "livenessProbe": {"httpGet": {"path": "/live", "port": "http"}},
+            "resources": {
+                "requests": {"cpu": "10m", "memory": "16Mi"},
+                "limits": {"cpu": "100m", "memory": "32Mi"},
+            },
+        }]}));
+        object["metadata"]["name"] = json!(name);
+        object["metadata"]["namespace"] = json!("shop");
+        object
+    }
+
+    /// A cluster of two such Deployments; `secret` answers for the Secret, given how often it was asked for before.
+    async fn audited(secret: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Report {
+        let asked = AtomicUsize::new(0);
+        let api = Api::start(
+            move |path| match path.split('?').next().unwrap_or_default() {
+                "/apis/apps/v1/deployments" => {
+                    Reply::Object(json!({"metadata": {}, "items": [reading("a"), reading("b")]}))
+                }
+                "/api/v1/namespaces/shop" => Reply::Object(json!({"metadata": {"name": "shop"}})),
+                "/api/v1/namespaces/shop/limitranges" => Reply::Object(json!({"items": []})),
+                "/api/v1/namespaces/shop/secrets/s" => {
+                    secret(asked.fetch_add(1, Ordering::Relaxed))
+                }
+                _ => Reply::Status(404, "NotFound"),
+            },
+        )
+        .await;
+        let (live, settings) = (api.live(Meters::unwatched()), Settings::default());
+        let scope = Scope {
+            namespaces: Vec::new(),
+            left_out: Vec::new(),
+            would_deny: false,
+        };
+        let mut report = Report::default();
+        let mut walk = Walk::new(&live, &settings, &scope);
+        while let Some(batch) = walk.next().await {
+            report.add(batch);
+        }
+        report.sorted()
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_throttles_is_asked_again() {
+        let there = json!({"metadata": {"name": "s"}, "data": {"other": ""}});
+        let report = audited(move |before| match before {
+            0..2 => Reply::Status(429, "TooManyRequests"),
+            _ => Reply::Object(there.clone()),
+        })
+        .await;
+        assert_eq!(report.unread().count(), 0);
+        let rules = report.records().iter().map(|record| {
+            let rules = record.violations.iter().map(|violation| violation.rule);
+            rules.collect::<Vec<_>>()
+        });
+        let rules: Vec<_> = rules.collect();
+        assert_eq!(
+            rules,
+            [[RuleId::SecretReference], [RuleId::SecretReference]]
+        );
+    }
+
+    #[tokio::test]
+    async fn who_may_not_look_is_not_asked_again_and_says_it_once_for_all() {
+        let there = json!({"metadata": {"name": "s"}, "data": {"k": ""}});
+        let report = audited(move |before| match before {
+            0..2 => Reply::Status(403, "Forbidden"),
+            _ => Reply::Object(there.clone()),
+        })
+        .await;
+        let unread: Vec<_> = report.unread().collect();
+        let told = unread
+            .iter()
+            .map(|unread| (&*unread.resource, unread.count));
+        assert_eq!(told.collect::<Vec<_>>(), [("secrets", 2)]);
+        for record in report.records() {
+            assert!(record.unknown && record.violations.is_empty(), "{record:?}");
         }
     }
 }

@@ -31,7 +31,7 @@ use portcullis::server::terminated;
 use tokio::time::Instant;
 
 use crate::{
-    scene::{Act, Scene},
+    scene::{Act, INSTALL, Scene},
     stories::{ALL, Story},
     table::ROWS,
     view::View,
@@ -90,7 +90,7 @@ async fn install(view: &View) -> anyhow::Result<()> {
     view.title("Portcullis is installed");
     let began = Instant::now();
     let scene = Scene::of(view, "portcullis-system");
-    scene.run("apply -k manifests/base").await?;
+    scene.run(INSTALL).await?;
     scene
         .run("rollout status deployment/portcullis --timeout=120s")
         .await?;

@@ -40,6 +40,9 @@ enum Line {
     Second(Moment),
 }
 
+/// What installs Portcullis.
+pub const INSTALL: &str = "apply -k manifests/base";
+
 /// For what takes a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -229,8 +232,12 @@ impl<'a> Scene<'a> {
     }
 
     async fn kubectl(&self, words: &str) -> anyhow::Result<Output> {
-        Command::new("kubectl")
-            .args(["--namespace", &self.namespace])
+        let mut command = Command::new("kubectl");
+        // With it kubectl refuses objects of other namespaces.
+        if words != INSTALL {
+            command.args(["--namespace", &self.namespace]);
+        }
+        command
             .args(words.split_whitespace())
             .stdin(Stdio::null())
             .kill_on_drop(true)

@@ -9,15 +9,16 @@
 use std::{
     io::{self, BufWriter, Write},
     path::PathBuf,
+    time::SystemTime,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::runtime;
 
 use super::{
     cluster::ClusterError,
     manifests::input::Problem,
-    options::{ClusterOptions, Format},
+    options::ClusterOptions,
     terminal::{Pipe, Shown},
 };
 use crate::{policy::settings::Settings, settings};
@@ -30,6 +31,9 @@ mod matrix;
 
 /// For people and for programs.
 mod report;
+
+/// For people with a browser.
+mod html;
 
 use matrix::Matrix;
 use side::{Cluster, Side};
@@ -46,6 +50,7 @@ Examples:
   portcullis parity staging production
   portcullis parity overlays/staging/ overlays/production/
   kubectl kustomize overlays/production | portcullis parity production -
+  portcullis parity staging production -o html > parity.html
   portcullis parity staging production -o json | jq '.workloads[].env[] | select(.standing != \"same\")'")]
 pub struct ParityArgs {
     /// A namespace of the cluster, or files: what holds a / or a . is a path (./staging), and - is standard input
@@ -56,7 +61,7 @@ pub struct ParityArgs {
     #[arg(value_name = "B", value_parser = Side::parse)]
     second: Side,
 
-    /// Show every name, not only those that differ (text; JSON always holds all)
+    /// Show every name, not only those that differ (text; the others hold all)
     #[arg(long)]
     all: bool,
 
@@ -70,6 +75,17 @@ pub struct ParityArgs {
 
     #[command(flatten)]
     cluster: ClusterOptions,
+}
+
+/// A format of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: a table
+    Text,
+    /// One file for a browser: to sort, filter and print; holds every name
+    Html,
+    /// For programs: all names
+    Json,
 }
 
 /// What came of it.
@@ -145,6 +161,7 @@ async fn compare(args: &ParityArgs, out: impl Write, errors: impl Write) -> Resu
     let mut out = BufWriter::new(Pipe::new(out));
     match args.output {
         Format::Text => report::write_text(&matrix, args.all, args.cluster.palette(), &mut out)?,
+        Format::Html => html::write(&matrix, SystemTime::now(), &mut out)?,
         Format::Json => report::write_json(&matrix, &mut out)?,
     }
     out.flush()?;

@@ -219,7 +219,7 @@ impl Matrix {
 
 impl Summary {
     /// The last line, for people.
-    fn words(&self, names: &[String; 2]) -> String {
+    pub(super) fn words(&self, names: &[String; 2]) -> String {
         let Self {
             workloads,
             only_in,

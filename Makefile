@@ -115,6 +115,14 @@ bench-gate: packages ## Measure the gate beside nginx and HAProxy: ROUNDS=5 SECO
 	cargo build $(CARGO_FLAGS) --release --no-default-features --features gate --bin portcullis-gate
 	@ROUNDS=$(ROUNDS) RUN_SECONDS=$(SECONDS) tests/bench/gate.sh
 
+.PHONY: bench-peers
+bench-peers: PACKAGES += time
+bench-peers: packages ## Compare with ValidatingAdmissionPolicy, Kyverno, Gatekeeper and kube-score: who judges what rightly, and how quickly; builds them once
+	@cargo bench $(CARGO_FLAGS) --bench peers --no-run
+	@cargo bench $(CARGO_FLAGS) --quiet --bench peers -- cases
+	@echo
+	@cargo bench $(CARGO_FLAGS) --quiet --bench peers -- speed
+
 .PHONY: snapshots
 snapshots: ## Write the golden files anew from what the code does now; read the diff before you commit it
 	INSTA_UPDATE=always INSTA_FORCE_PASS=1 cargo test $(CARGO_FLAGS)

@@ -42,6 +42,12 @@ pub(super) struct Pipe<W>(Option<W>);
 /// Text without the control characters that a manifest may hold: none reaches a terminal.
 pub(super) struct Shown<'a>(pub(super) &'a str);
 
+/// `1 workload`, `2 workloads`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
 // === impl Palette ===
 
 impl Palette {

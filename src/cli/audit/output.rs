@@ -128,12 +128,6 @@ pub(super) fn consequence(effect: Effect) -> &'static str {
     }
 }
 
-/// `1 workload`, `2 workloads`.
-pub(super) fn counted(count: usize, noun: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{s}")
-}
-
 /// What helps.
 pub(super) fn mend(unread: &Unread) -> &'static str {
     match (unread.verb, unread.is_forbidden()) {

@@ -142,7 +142,7 @@ fn put_sums(page: &mut Page<'_>, entries: &[Entry<'_>], words: &[String; 5]) -> 
     let head = Sums {
         heading: "How names stand",
         column: "standing",
-        counted: ["rows", "rows"],
+        counted: ["missing", "to look at"],
     };
     let sums = sums.filter(|sum| sum.bad + sum.fair > 0).collect();
     page.sums(&[(head, sums)])

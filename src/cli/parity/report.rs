@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::matrix::{Compared, Matrix, Summary};
 use crate::{
-    cli::terminal::{Palette, Shown, Style},
+    cli::terminal::{Palette, Shown, Style, counted},
     policy::parity::{Cell, Key, Row, Standing},
 };
 
@@ -262,10 +262,6 @@ impl Summary {
         words.push_str(&parts.join(", "));
         words
     }
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 // === impl Workload ===

@@ -7,15 +7,13 @@ use std::{
     time::SystemTime,
 };
 
-use super::{
-    Change, Outcome, Told,
-    output::{counted, summary},
-};
+use super::{Change, Outcome, Told, output::summary};
 use crate::{
     audit::{NamespaceSummary, Report},
     cli::{
         output::Summary,
         page::{Answer, Page, Sum, Sums, Tile, Title, Tone},
+        terminal::counted,
     },
     policy::{finding::Level, rules::RuleId},
 };

@@ -133,6 +133,14 @@ impl Launch {
 
 // === impl Server ===
 
+impl Drop for Server {
+    /// Also of a test that has failed: until the process has ended its ports are taken, and it answers as the next would.
+    fn drop(&mut self) {
+        self.terminate();
+        let _ = self.process.wait();
+    }
+}
+
 impl Server {
     /// Stops it gently, and waits for its end.
     pub fn stop(mut self) {
@@ -212,7 +220,7 @@ impl Server {
     /// What it answers on its admin port, with the head.
     pub fn fetch(&self, path: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"

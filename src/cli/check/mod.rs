@@ -7,7 +7,7 @@
 //! ```
 
 use std::{
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, BufWriter, IsTerminal as _, Write},
     path::PathBuf,
 };
 
@@ -15,27 +15,11 @@ use clap::{Args, ValueEnum};
 
 use super::{
     cluster::ClusterError,
-    cores,
-    manifests::{
-        input::{self, Problem},
-        object::{Contents, Namespaces, Object, Reader, Subject},
-    },
-    output::{
-        Github, Json, Judged, Junit, Output, Place, Sarif, Summary, Text, Unjudged, Violation,
-    },
-    progress::Progress,
-    terminal::{Color, Palette, Pipe, Shown},
+    manifests::object::{Namespaces, Reader},
+    output::{Github, Json, Junit, Output, Sarif, Summary, Text},
+    terminal::{Color, Palette, Pipe},
 };
-use crate::{
-    facts::Files,
-    policy::{
-        finding::{Finding, Level},
-        settings::Settings,
-        workload::{Malformed, Workload},
-    },
-    settings,
-    yaml::Position,
-};
+use crate::{facts::Files, settings};
 
 /// Who answers the judge.
 mod facts;
@@ -43,7 +27,11 @@ mod facts;
 /// The objects with the settings' patches.
 mod patch;
 
+/// Verdicts as they are reached, and their sums.
+mod report;
+
 use facts::{Cluster, Source};
+use report::Report;
 
 /// Options of `portcullis check`.
 #[derive(Args, Clone, Debug)]
@@ -158,14 +146,6 @@ pub enum Error {
     Output(#[from] io::Error),
 }
 
-/// Writes verdicts, and counts them.
-struct Report<'w> {
-    output: Box<dyn Output>,
-    out: &'w mut dyn Write,
-    errors: &'w mut dyn Write,
-    summary: Summary,
-}
-
 /// Checks what `args` name; verdicts go to `out`, what can't be read to `errors`.
 pub fn run(args: &CheckArgs, out: impl Write, errors: impl Write) -> Result<Outcome, Error> {
     let CheckArgs {
@@ -247,135 +227,6 @@ impl Source {
             Self::Cluster(cluster) => cluster.namespace(),
             Self::Files(_) | Self::Nobody => "default",
         }
-    }
-}
-
-// === impl Report ===
-
-impl Report<'_> {
-    /// Reads all inputs: what is to be judged, and what is to be patched, is returned; what answers questions goes to
-    /// `source`.
-    fn gather<'s>(
-        &mut self,
-        paths: &[PathBuf],
-        reader: &Reader<'s>,
-        source: &mut Source,
-    ) -> io::Result<(Vec<Subject<'s>>, Vec<Object<'s>>)> {
-        let stdin = [PathBuf::from("-")];
-        let (inputs, problems) = input::inputs(if paths.is_empty() { &stdin } else { paths });
-        for problem in problems {
-            self.problem(&problem)?;
-        }
-        let mut progress = Progress::new("read", inputs.len());
-        let (mut subjects, mut objects) = (Vec::new(), Vec::new());
-        let read = |input: &_| reader.read(input);
-        cores::spread(&inputs, read, |input, mut contents| {
-            progress.step(self.errors)?;
-            if let Source::Files(files) = source {
-                contents.index(input, files);
-            }
-            let Contents {
-                subjects: found,
-                all,
-                skipped,
-                problems,
-                ..
-            } = contents;
-            self.summary.skipped += skipped;
-            for problem in problems {
-                self.problem(&problem)?;
-            }
-            subjects.extend(found);
-            objects.extend(all);
-            io::Result::Ok(())
-        })?;
-        progress.clear(self.errors)?;
-        Ok((subjects, objects))
-    }
-
-    fn judge_all(
-        &mut self,
-        subjects: &[Subject<'_>],
-        source: &Source,
-        settings: &Settings,
-    ) -> io::Result<()> {
-        let mut progress = Progress::new("judged", subjects.len());
-        let judge = |subject: &Subject<'_>| {
-            let workload = Workload::read(subject.kind, &subject.namespace, &subject.json)?;
-            Ok::<_, Malformed>(workload.map(|workload| {
-                let findings = source.judge(&workload, settings).findings;
-                let pointers: Vec<_> = findings.iter().map(|it| it.path.as_str()).collect();
-                let places = subject.positions(&pointers);
-                (workload.name().into_owned(), findings, places)
-            }))
-        };
-        cores::spread(subjects, judge, |subject, verdict| {
-            progress.step(self.errors)?;
-            match verdict {
-                Ok(Some((name, findings, places))) => {
-                    self.judged(subject, &name, &findings, places)
-                }
-                Ok(None) => {
-                    self.summary.skipped += 1;
-                    Ok(())
-                }
-                Err(malformed) => self.problem(&subject.problem(&malformed)),
-            }
-        })?;
-        progress.clear(self.errors)
-    }
-
-    fn judged(
-        &mut self,
-        subject: &Subject<'_>,
-        name: &str,
-        findings: &[Finding],
-        (begin, places): (Position, Vec<Position>),
-    ) -> io::Result<()> {
-        let Subject {
-            file,
-            kind,
-            namespace,
-            ..
-        } = subject;
-        let violations: Vec<_> = (findings.iter().zip(places))
-            .map(|(finding, place)| Violation::of(finding, place))
-            .collect();
-        let levels = findings.iter().map(|finding| finding.level);
-        let worst = levels.max().unwrap_or(Level::None);
-        self.summary.count(worst, false);
-        let place = Place {
-            file,
-            position: Some(begin),
-        };
-        let judged = Judged {
-            kind,
-            namespace,
-            name,
-            place: Some(place),
-            violations: &violations,
-            unknown: false,
-        };
-        self.output.judged(&judged, self.out)
-    }
-
-    fn problem(&mut self, problem: &Problem) -> io::Result<()> {
-        self.summary.problems += 1;
-        writeln!(self.errors, "{}", Shown(&problem.to_string()))?;
-        let Problem {
-            file,
-            position,
-            message,
-        } = problem;
-        let unjudged = Unjudged {
-            name: file,
-            place: Some(Place {
-                file,
-                position: *position,
-            }),
-            message,
-        };
-        self.output.unjudged(&unjudged, self.out)
     }
 }
 

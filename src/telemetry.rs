@@ -95,6 +95,15 @@ pub fn chain(error: &dyn StdError) -> String {
     line
 }
 
+/// What went wrong at the bottom: "Connection refused", not "client error".
+pub fn innermost(error: &dyn StdError) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -113,5 +122,6 @@ mod tests {
     fn a_chain_says_each_thing_once() {
         let error = Outer(Quoting(io::Error::other("no such disk")));
         assert_eq!(chain(&error), "cannot read the file: IoError: no such disk");
+        assert_eq!(innermost(&error), "no such disk");
     }
 }

@@ -249,9 +249,7 @@ pub(super) fn path(query: &Query<'_>) -> Option<String> {
             (&**group, &**version, namespace, &**resource, Some(name))
         }
     };
-    let api = api(group);
-    let list = can_be_named(namespace)
-        .then(|| format!("{api}/{version}/namespaces/{namespace}/{resource}"))?;
+    let list = namespaced([group, version, namespace, resource])?;
     match name {
         Some(name) => can_be_named(name).then(|| format!("{list}/{name}")),
         None => Some(list),
@@ -266,12 +264,18 @@ pub(super) fn list_path(kind: &WorkloadKind, namespace: Option<&str>) -> Option<
         resource,
         ..
     } = kind;
-    let api = api(group);
     match namespace {
-        None => Some(format!("{api}/{version}/{resource}")),
-        Some(namespace) => can_be_named(namespace)
-            .then(|| format!("{api}/{version}/namespaces/{namespace}/{resource}")),
+        None => Some(format!("{}/{version}/{resource}", api(group))),
+        Some(namespace) => namespaced([group, version, namespace, resource]),
     }
+}
+
+/// The path of a namespace's list, by group, version, namespace and resource.
+fn namespaced([group, version, namespace, resource]: [&str; 4]) -> Option<String> {
+    can_be_named(namespace).then(|| {
+        let api = api(group);
+        format!("{api}/{version}/namespaces/{namespace}/{resource}")
+    })
 }
 
 fn api(group: &str) -> String {

@@ -33,7 +33,10 @@ mod cache;
 /// Questions that are under way.
 mod flight;
 
-/// One request, and what its answer means.
+/// One request, and what is said in place of its answer.
+mod exchange;
+
+/// One question, and what its answer means.
 mod request;
 
 /// What lookups are counted by.

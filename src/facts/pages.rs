@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::{
     access,
+    exchange::{self, JSON, MAX_BODY, Refusal, Unreadable},
     page::Page,
-    request::{self, JSON, MAX_BODY, Refusal, Unreadable},
 };
 use crate::policy::workload::WorkloadKind;
 
@@ -91,13 +91,13 @@ impl Pages {
 
     async fn fetch(&mut self) -> Result<String, Failure> {
         let path = match &self.token {
-            None => Ok(request::first_page(&self.path, self.limit)),
-            Some(token) => request::next_page(&self.path, self.limit, token),
+            None => Ok(exchange::first_page(&self.path, self.limit)),
+            Some(token) => exchange::next_page(&self.path, self.limit, token),
         };
         let path = path.map_err(|error| Failure::Final(Unlisted::of(&error)))?;
         let exchange = async {
-            let body = request::send(&self.client, &path, JSON).await?;
-            Ok(request::whole(body, MAX_BODY).await)
+            let body = exchange::send(&self.client, &path, JSON).await?;
+            Ok(exchange::whole(body, MAX_BODY).await)
         };
         match timeout(TIMEOUT, exchange).await {
             Ok(Ok(Ok(text))) => Ok(text),

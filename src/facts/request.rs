@@ -1,77 +1,32 @@
-//! One question to the API server: the request, and what its answer means.
+//! One question to the API server, and what its answer means.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use http::{Request, StatusCode, header::ACCEPT};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use kube::{Client, client::Body};
 use serde::Deserialize;
 
 use super::{
     access, decode,
+    exchange::{JSON, MAX_BODY, Refusal, Unreadable, first_page, next_page, send, whole},
     keys::Keys,
     network,
-    page::{AS_TABLE, FEW, ListMetadata, MAX_PAGES, NodePage, PAGE, Page},
+    page::{AS_TABLE, FEW, MAX_PAGES, NodePage, PAGE, Page},
     producers::{self, Wanted},
 };
 use crate::policy::{
     facts::{Answer, Producer, Query, Revision, Unknown, Versions},
     precedent,
-    template::Text,
 };
-
-/// No object that an API server serves is larger: etcd takes requests of 1.5 MiB (`--max-request-bytes`), JSON of the
-/// same object can be larger, and the API server itself takes no body above 3 MiB
-/// (`MaxRequestBodyBytes`). A page of a list stays below.
-pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
-
-/// What objects and lists are asked for as.
-pub(super) const JSON: &str = "application/json";
-
-/// Of a refusal only the message is read, and it is short.
-const MAX_REFUSAL: usize = 64 * 1024;
 
 /// As much of a refusal's message as fits into a warning of 256 characters with what the judge says round it.
 const MAX_WORDS: usize = 120;
-
-/// `Status`, as far as it says why.
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Status<'a> {
-    kind: Option<Text<'a>>,
-    reason: Option<Text<'a>>,
-    message: Option<Text<'a>>,
-    metadata: ListMetadata<'a>,
-}
-
-/// What the API server says in place of what was asked for.
-pub(super) struct Refusal {
-    /// None where there was no answer at all.
-    pub(super) status: Option<StatusCode>,
-    /// It says clearly that the object is not there.
-    is_missing: bool,
-    /// Its status and message, or what went wrong on the way; short.
-    pub(super) words: Box<str>,
-    /// What goes on with a list whose token has expired.
-    pub(super) token: Option<Box<str>>,
-}
 
 /// The answer of `/version`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ServerVersion {
     git_version: String,
-}
-
-/// An answer that can't be understood.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unreadable {
-    #[error("the answer broke off")]
-    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the answer is larger than any object can be")]
-    TooLarge,
-    #[error("the answer is not the object that was asked for")]
-    Content,
 }
 
 /// Asks once, or page by page. Everything but what was asked for and a clear "not found" is [`Answer::Unknown`].
@@ -142,27 +97,6 @@ async fn found(client: &Client, query: &Query<'_>, path: &str) -> Result<Answer,
 /// One request. `Err` unless the API server answers with what was asked for.
 async fn get(client: &Client, path: &str, accept: &'static str) -> Result<Body, Answer> {
     Ok(send(client, path, accept).await?)
-}
-
-/// The same, with all that a refusal tells.
-pub(super) async fn send(
-    client: &Client,
-    path: &str,
-    accept: &'static str,
-) -> Result<Body, Refusal> {
-    let request = Request::get(path)
-        .header(ACCEPT, accept)
-        .body(Body::empty())
-        .expect("a path of letters, digits, dots and dashes");
-    let response = client.send(request).await;
-    let response = response.map_err(|error| Refusal::unanswered(&innermost(&error)))?;
-    let status = response.status();
-    let body = response.into_body();
-    if status == StatusCode::OK {
-        return Ok(body);
-    }
-    let refusal = whole(body, MAX_REFUSAL).await.unwrap_or_default();
-    Err(Refusal::read(status, &refusal))
 }
 
 async fn object(client: &Client, path: &str) -> Result<String, Answer> {
@@ -305,22 +239,6 @@ async fn versions(client: &Client, path: &str) -> Result<Versions, Answer> {
     Err(too_many(PAGE))
 }
 
-pub(super) fn first_page(path: &str, limit: u32) -> String {
-    let joint = if path.contains('?') { '&' } else { '?' };
-    format!("{path}{joint}limit={limit}")
-}
-
-/// The path of the page that `token` stands for: base64 as URLs have it
-/// (apiserver `pkg/storage/continue.go`, `EncodeContinue`).
-pub(super) fn next_page(path: &str, limit: u32, token: &str) -> Result<String, Unreadable> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte);
-    if token.bytes().all(plain) {
-        Ok(format!("{}&continue={token}", first_page(path, limit)))
-    } else {
-        Err(Unreadable::Content)
-    }
-}
-
 fn too_many(limit: u32) -> Answer {
     let most = usize::try_from(limit).unwrap_or_default() * MAX_PAGES;
     unknown(&format!("not read: there are more than {most}"))
@@ -343,15 +261,6 @@ async fn keys(body: Body) -> Result<Vec<Box<str>>, Unreadable> {
     keys.finish().map_err(|_| Unreadable::Content)
 }
 
-pub(super) async fn whole(body: Body, limit: usize) -> Result<String, Unreadable> {
-    let bytes = Limited::new(body, limit)
-        .collect()
-        .await
-        .map_err(Unreadable::body)?
-        .to_bytes();
-    String::from_utf8(bytes.into()).map_err(|_| Unreadable::Content)
-}
-
 fn unknown(words: &str) -> Answer {
     Answer::Unknown(Unknown::Refused(short(words)))
 }
@@ -360,67 +269,14 @@ fn short(words: &str) -> Box<str> {
     words.chars().take(MAX_WORDS).collect()
 }
 
-/// What went wrong at the bottom: "Connection refused", not "client error".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
-// === impl Refusal ===
-
-impl Refusal {
-    fn read(status: StatusCode, body: &str) -> Self {
-        let Status {
-            kind,
-            reason,
-            message,
-            metadata,
-        } = serde_json::from_str(body).unwrap_or_default();
-        let says = |field: &Option<Text<'_>>, word| field.as_deref() == Some(word);
-        let is_missing =
-            status == StatusCode::NOT_FOUND && says(&kind, "Status") && says(&reason, "NotFound");
-        Self {
-            status: Some(status),
-            is_missing,
-            words: match message.as_deref() {
-                Some(message) => short(&format!("{status}: {message}")),
-                None => short(&status.to_string()),
-            },
-            token: metadata.next().map(Into::into),
-        }
-    }
-
-    pub(super) fn unanswered(words: &str) -> Self {
-        Self {
-            status: None,
-            is_missing: false,
-            words: short(&format!("no answer: {words}")),
-            token: None,
-        }
-    }
-}
+// === impl Answer ===
 
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
         if refusal.is_missing {
             Self::Missing
         } else {
-            Self::Unknown(Unknown::Refused(refusal.words))
-        }
-    }
-}
-
-// === impl Unreadable ===
-
-impl Unreadable {
-    fn body(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
-        if error.is::<LengthLimitError>() {
-            Self::TooLarge
-        } else {
-            Self::Body(error)
+            Self::Unknown(Unknown::Refused(short(&refusal.words)))
         }
     }
 }

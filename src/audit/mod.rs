@@ -21,6 +21,7 @@ pub mod walk;
 /// All records, in order, and what can be said of them together.
 pub mod report;
 
+pub(crate) use owner::Object;
 pub use record::{Claim, Effect, Record, Violation};
 pub use report::{NamespaceSummary, Report, Unread};
 pub use walk::{Batch, Scope, Walk};

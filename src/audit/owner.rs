@@ -11,7 +11,7 @@ use crate::policy::{
 /// What tells who an object belongs to, and since when it is there.
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     metadata: Metadata<'a>,
 }
 
@@ -38,7 +38,7 @@ const NODE: &str = "Node";
 // === impl Object ===
 
 impl<'a> Object<'a> {
-    pub(super) fn read(json: &'a RawValue) -> serde_json::Result<Self> {
+    pub(crate) fn read(json: &'a RawValue) -> serde_json::Result<Self> {
         serde_json::from_str(json.get())
     }
 
@@ -51,17 +51,19 @@ impl<'a> Object<'a> {
         self.metadata.creation_timestamp.as_deref()
     }
 
+    pub(crate) fn is_controlled(&self) -> bool {
+        self.controller().is_some()
+    }
+
+    fn controller(&self) -> Option<&Owner<'a>> {
+        let mut owners = self.metadata.owner_references.items();
+        owners.find(|owner| owner.controller == Some(true))
+    }
+
     /// It is judged through its controller, or by nobody: a mirror of a static Pod, or something that is going.
     pub(super) fn is_left_to_others(&self, settings: &Settings) -> bool {
-        let Metadata {
-            deletion_timestamp,
-            owner_references,
-            ..
-        } = &self.metadata;
-        let mut owners = owner_references.items();
-        let controller = owners.find(|owner| owner.controller == Some(true));
-        deletion_timestamp.is_some()
-            || controller.is_some_and(
+        self.metadata.deletion_timestamp.is_some()
+            || self.controller().is_some_and(
                 |Owner {
                      api_version, kind, ..
                  }| {

@@ -11,7 +11,15 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::{
+    runtime::{self, Runtime},
+    time::timeout,
+};
+
+use crate::{
+    facts::{Live, Meters},
+    telemetry::innermost,
+};
 
 /// An API server, asked for a person who waits.
 pub(super) struct Api {
@@ -46,6 +54,18 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Objects on a page of a list.
 const PAGE: u32 = 250;
+
+/// What a command runs on that asks a cluster: one thread, since it mostly waits.
+pub(super) fn runtime() -> Result<Runtime, ClusterError> {
+    let mut builder = runtime::Builder::new_current_thread();
+    Ok(builder.enable_all().build()?)
+}
+
+/// Facts of this cluster, for a command: nobody scrapes it.
+pub(super) fn facts(config: Config) -> Result<Live, ClusterError> {
+    let live = Live::connect(config, Meters::unwatched());
+    live.map_err(|error| ClusterError::Client(Box::new(error)))
+}
 
 /// How to reach the cluster: of the kubeconfig that is named, else of kubectl's, else of the pod that this runs in.
 pub(super) async fn config(kubeconfig: Option<PathBuf>) -> Result<Config, ClusterError> {
@@ -88,6 +108,12 @@ impl Api {
             StatusCode::NOT_FOUND => Ok(None),
             refused => Err(said(refused, &body)),
         }
+    }
+
+    /// There is no such namespace. Who may not look at the namespace itself may still see what is in it.
+    pub(super) async fn lacks_namespace(&self, name: &str) -> bool {
+        let path = format!("/api/v1/namespaces/{name}");
+        matches!(self.get::<Value>(&path).await, Ok(None))
     }
 
     /// Every object of a list, page by page.
@@ -154,13 +180,4 @@ pub(super) fn said(status: StatusCode, body: &[u8]) -> String {
         Some(message) => format!("the API server answered {status}: {message}"),
         None => format!("the API server answered {status}"),
     }
-}
-
-/// What went wrong at the bottom: "Connection refused", not "client error".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }

@@ -13,10 +13,9 @@ use std::{
 use clap::{Args, ValueEnum};
 use kube::Config;
 use serde_json::Value;
-use tokio::runtime;
 
 use super::{
-    cluster::{Api, ClusterError},
+    cluster::{self, Api, ClusterError},
     doctor::{self, Level, Line},
     installed,
     options::ClusterOptions,
@@ -26,7 +25,6 @@ use super::{
 };
 use crate::{
     audit::{Report, Scope, Unread, Walk},
-    facts::{Live, Meters},
     policy::settings::Settings,
     settings,
 };
@@ -172,10 +170,7 @@ struct Told {
 
 /// Audits what `args` name; verdicts go to `out`, signs of life to `errors`.
 pub fn run(args: &AuditArgs, out: impl Write, errors: impl Write) -> Result<Outcome, Error> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ClusterError::Runtime)?;
+    let runtime = cluster::runtime()?;
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
     let config = runtime.block_on(args.cluster.config())?;
     let server = config.cluster_url.to_string();
@@ -205,15 +200,13 @@ async fn audit(args: &AuditArgs, config: Config, errors: &mut dyn Write) -> Resu
     let version = api.get::<Value>("/version").await;
     version.map_err(Error::Unreachable)?;
     for name in &args.namespace {
-        let path = format!("/api/v1/namespaces/{name}");
-        if let Ok(None) = api.get::<Value>(&path).await {
+        if api.lacks_namespace(name).await {
             return Err(Error::NoNamespace(name.clone()));
         }
     }
     let mut report = Report::default();
     let settings = in_force(args, &api, &mut report).await?;
-    let live = Live::connect(config.clone(), Meters::unwatched());
-    let live = live.map_err(|error| ClusterError::Client(Box::new(error)))?;
+    let live = cluster::facts(config.clone())?;
     let scope = Scope {
         namespaces: args.namespace.clone(),
         left_out: vec![String::from("kube-system"), args.installed_in.clone()],

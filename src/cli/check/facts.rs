@@ -2,14 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{
-    runtime::{self, Runtime},
-    time::Instant,
-};
+use tokio::{runtime::Runtime, time::Instant};
 
 use crate::{
     cli::cluster::{self, ClusterError},
-    facts::{Files, Live, Meters, Step},
+    facts::{Files, Live, Step},
     policy::{
         Judgement, Request,
         facts::{Answer, Known, Query, Unknown},
@@ -99,15 +96,12 @@ fn last<T>(step: &impl Fn(&dyn Known) -> Step<T>, known: &dyn Known) -> T {
 impl Cluster {
     /// Finds the cluster as kubectl does, and makes ready to ask it. No connection is made yet.
     pub(super) fn connect(kubeconfig: Option<PathBuf>) -> Result<Self, ClusterError> {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = cluster::runtime()?;
         let config = runtime.block_on(cluster::config(kubeconfig))?;
         let namespace = config.default_namespace.clone();
         let live = {
             let _runtime = runtime.enter();
-            Live::connect(config, Meters::unwatched())
-                .map_err(|error| ClusterError::Client(Box::new(error)))?
+            cluster::facts(config)?
         };
         Ok(Self {
             runtime,

@@ -8,10 +8,9 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 use kube::Config;
-use tokio::runtime;
 
 use super::{
-    cluster::ClusterError,
+    cluster::{self, ClusterError},
     options::{ClusterOptions, Format},
     progress::Progress,
     terminal::Pipe,
@@ -132,10 +131,7 @@ enum Check {
 
 /// Examines what `args` name; lines go to `out`, signs of life to `errors`.
 pub fn run(args: &DoctorArgs, out: impl Write, errors: impl Write) -> Result<Outcome, Error> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ClusterError::Runtime)?;
+    let runtime = cluster::runtime()?;
     runtime.block_on(examine(args, out, &mut Pipe::new(errors)))
 }
 

@@ -9,8 +9,8 @@ use tokio::{sync::OnceCell, time::Instant};
 
 use super::{ClusterError, gates::Census};
 use crate::{
-    cli::cluster::{Api, message, read, said},
-    facts::{Live, Meters, Step},
+    cli::cluster::{self, Api, message, read, said},
+    facts::{Live, Step},
     policy::facts::{Answer, Known, Query, Release},
     webhook::metrics::Configuration,
 };
@@ -52,10 +52,9 @@ impl Patient {
         namespace: &str,
         dry_run_in: &str,
     ) -> Result<Self, ClusterError> {
-        let unusable = |error| ClusterError::Client(Box::new(error));
         Ok(Self {
             api: Api::connect(config.clone())?,
-            live: Live::connect(config, Meters::unwatched()).map_err(unusable)?,
+            live: cluster::facts(config)?,
             namespace: namespace.to_owned(),
             dry_run_in: dry_run_in.to_owned(),
             only: Vec::new(),

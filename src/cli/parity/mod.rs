@@ -13,10 +13,9 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use tokio::runtime;
 
 use super::{
-    cluster::ClusterError,
+    cluster::{self, ClusterError},
     manifests::input::Problem,
     options::ClusterOptions,
     terminal::{Pipe, Shown},
@@ -134,10 +133,7 @@ pub enum Error {
 
 /// Compares what `args` name; the matrix goes to `out`, what can't be read to `errors`.
 pub fn run(args: &ParityArgs, out: impl Write, errors: impl Write) -> Result<Outcome, Error> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ClusterError::Runtime)?;
+    let runtime = cluster::runtime()?;
     runtime.block_on(compare(args, out, errors))
 }
 

@@ -8,21 +8,22 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, value::to_raw_value};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Error;
 use crate::{
+    audit::Object,
     cli::{
         ClusterError, ClusterOptions,
-        cluster::Api,
+        cluster::{self, Api},
         cores,
         manifests::{
             input::{self, Problem},
             object::{Namespaces, Reader},
         },
     },
-    facts::{Files, Live, Meters, live},
+    facts::{Files, Live, live},
     policy::{
         facts::{Known, Query},
         parity::Environment,
@@ -110,9 +111,10 @@ impl Side {
         match self {
             Self::Path(path) => Ok(files(path, settings, told)?),
             Self::Namespace(namespace) => {
-                let Reached { api, live } = cluster.reach().await?;
+                let reached = cluster.reach().await?;
+                let Reached { live, .. } = reached;
                 Ok(Loaded {
-                    environment: inhabitants(namespace, settings, api, told).await?,
+                    environment: inhabitants(namespace, settings, reached, told).await?,
                     source: Source::Cluster(live.clone()),
                 })
             }
@@ -178,32 +180,29 @@ fn files(path: &Path, settings: &Settings, told: &mut Told<'_>) -> io::Result<Lo
 async fn inhabitants(
     namespace: &str,
     settings: &Settings,
-    api: &Api,
+    Reached { api, live }: &Reached,
     told: &mut Told<'_>,
 ) -> Result<Environment, Error> {
-    // Who may not look at the namespace itself may still list what is in it.
-    if let Ok(None) = api
-        .get::<Value>(&format!("/api/v1/namespaces/{namespace}"))
-        .await
-    {
+    if api.lacks_namespace(namespace).await {
         let namespace = namespace.to_owned();
         return Err(Error::Missing { namespace });
     }
     let mut environment = Environment::default();
-    let mut malformed = Vec::new();
     for kind in settings.kinds().filter(|kind| kind.update) {
-        let path = list(kind, namespace);
-        let listed = api.each(&path, |object| {
-            if !is_controlled(object) {
-                malformed.extend(add(&mut environment, kind, namespace, object));
-            }
-        });
-        listed.await.map_err(|why| Error::Unseen {
+        let mut pages = live.list(kind, Some(namespace));
+        let unseen = |why| Error::Unseen {
             namespace: namespace.to_owned(),
             why: format!("{}: {why}", kind.resource),
-        })?;
+        };
+        while let Some(page) = pages.next().await.map_err(unseen)? {
+            for object in page.items() {
+                if !Object::read(object).is_ok_and(|it| it.is_controlled()) {
+                    let malformed = add(&mut environment, kind, namespace, object);
+                    malformed.iter().try_for_each(&mut *told)?;
+                }
+            }
+        }
     }
-    malformed.iter().try_for_each(told)?;
     Ok(environment)
 }
 
@@ -212,10 +211,9 @@ fn add(
     environment: &mut Environment,
     kind: &WorkloadKind,
     namespace: &str,
-    object: &Value,
+    object: &RawValue,
 ) -> Option<Problem> {
-    let json = to_raw_value(object).expect("a JSON value can be written as JSON");
-    match Workload::read(kind, namespace, &json) {
+    match Workload::read(kind, namespace, object) {
         Ok(workload) => {
             workload.map(|workload| environment.add(&workload));
             None
@@ -226,27 +224,6 @@ fn add(
             message: format!("not a {}: {malformed}", kind.kind),
         }),
     }
-}
-
-/// Where the objects of a kind are listed.
-fn list(kind: &WorkloadKind, namespace: &str) -> String {
-    let api = if kind.group.is_empty() {
-        "/api"
-    } else {
-        "/apis/"
-    };
-    format!(
-        "{api}{}/{}/namespaces/{namespace}/{}",
-        kind.group, kind.version, kind.resource
-    )
-}
-
-fn is_controlled(object: &Value) -> bool {
-    let owners = object
-        .pointer("/metadata/ownerReferences")
-        .and_then(Value::as_array);
-    let mut owners = owners.into_iter().flatten();
-    owners.any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
 }
 
 // === impl Source ===
@@ -294,10 +271,9 @@ impl<'a> Cluster<'a> {
             reached
         } else {
             let config = self.options.config().await?;
-            let live = Live::connect(config.clone(), Meters::unwatched());
             Reached {
+                live: cluster::facts(config.clone())?,
                 api: Api::connect(config)?,
-                live: live.map_err(|error| ClusterError::Client(Box::new(error)))?,
             }
         };
         Ok(self.reached.insert(reached))

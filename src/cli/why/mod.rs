@@ -7,10 +7,9 @@
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
-use tokio::runtime;
 
 use super::{
-    cluster::{Api, ClusterError},
+    cluster::{self, Api, ClusterError},
     options::{ClusterOptions, Format},
     terminal::Pipe,
 };
@@ -98,10 +97,7 @@ pub enum Error {
 
 /// Tells of the pods that `args` name, on `out`.
 pub fn run(args: &WhyArgs, out: impl Write) -> Result<Outcome, Error> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ClusterError::Runtime)?;
+    let runtime = cluster::runtime()?;
     runtime.block_on(tell(args, out))
 }
 

@@ -1,6 +1,6 @@
 //! What is kept of one workload: small, since there may be twenty thousand.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::texts::Texts;
 use crate::policy::{
@@ -115,6 +115,13 @@ impl Record {
     pub fn worst(&self) -> Level {
         let levels = self.violations.iter().map(|violation| violation.level);
         levels.max().unwrap_or(Level::None)
+    }
+
+    /// The rules for which it would be refused, each once, in their order.
+    pub fn denied_rules(&self) -> BTreeSet<RuleId> {
+        let violations = self.violations.iter();
+        let denials = violations.filter(|violation| violation.level == Level::Deny);
+        denials.map(|violation| violation.rule).collect()
     }
 }
 

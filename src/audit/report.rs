@@ -185,14 +185,7 @@ impl NamespaceSummary {
                 Level::None if record.unknown => summary.unknown += 1,
                 Level::None => {}
             }
-            let denials = record
-                .violations
-                .iter()
-                .filter(|violation| violation.level == Level::Deny);
-            let mut broken: Vec<_> = denials.map(|violation| violation.rule).collect();
-            broken.sort_unstable();
-            broken.dedup();
-            for rule in broken {
+            for rule in record.denied_rules() {
                 *rules.entry(rule).or_default() += 1;
             }
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     Told, let_in,
-    output::{denied_rules, mend, summary, write_records},
+    output::{mend, summary, write_records},
 };
 use crate::{
     audit::{Claim, NamespaceSummary, Record, Report, Unread},
@@ -169,7 +169,7 @@ fn exemptions(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn let_in_item(record: &Record) -> LetIn<'_> {
-    let rules = denied_rules(record);
+    let rules = record.denied_rules();
     LetIn {
         api_version: record.kind.api_version(),
         kind: &record.kind.kind,

@@ -6,7 +6,6 @@ use super::Told;
 use crate::{
     audit::{Effect, Record, Report, Unread, Violation},
     cli::output::{self, Judged, Output, Summary, Unjudged},
-    policy::{finding::Level, rules::RuleId},
 };
 
 /// Writes all that `output` has a shape for.
@@ -103,17 +102,6 @@ pub(super) fn told(unread: &Unread) -> String {
         format!("{count} times")
     };
     format!("{verb} {resource}: {why} ({times})")
-}
-
-/// The rules for which a workload would be refused, each once.
-pub(super) fn denied_rules(record: &Record) -> Vec<RuleId> {
-    let denials = record
-        .violations
-        .iter()
-        .filter(|one| one.level == Level::Deny);
-    let mut rules: Vec<_> = denials.map(|violation| violation.rule).collect();
-    rules.dedup();
-    rules
 }
 
 /// What an exemption is worth where that is not all of it, to stand behind its reason.

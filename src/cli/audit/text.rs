@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{
     Change, Told, let_in,
-    output::{consequence, denied_rules, mend, summary, told, write_records},
+    output::{consequence, mend, summary, told, write_records},
 };
 use crate::{
     audit::{NamespaceSummary, Report},
@@ -147,7 +147,8 @@ fn write_let_in(
     let title = "Let in, though it would be refused now";
     writeln!(out, "{}", palette.paint(Style::Bold, title))?;
     for record in records {
-        let rules: Vec<_> = denied_rules(record)
+        let rules: Vec<_> = record
+            .denied_rules()
             .into_iter()
             .map(RuleId::as_str)
             .collect();

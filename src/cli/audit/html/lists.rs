@@ -7,7 +7,7 @@ use crate::{
     cli::{
         audit::{
             Told, let_in,
-            output::{consequence, denied_rules, mend, told},
+            output::{consequence, mend, told},
         },
         doctor::Line,
         page::{Column, Page, Role, Tone},
@@ -98,7 +98,7 @@ fn put_let_in(page: &mut Page<'_>, report: &Report, since: &str) -> io::Result<(
     let heading = "Let in, though it would be refused now";
     let mut list = page.list(heading, &columns, records.len())?;
     for record in records {
-        let rules = denied_rules(record).into_iter().map(RuleId::as_str);
+        let rules = record.denied_rules().into_iter().map(RuleId::as_str);
         let rules: Vec<_> = rules.collect();
         let made = record.created.as_deref().unwrap_or_default();
         list.row([

@@ -1,6 +1,6 @@
 //! `portcullis audit` of a real cluster: what it holds already, judged as if it were made now.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use portcullis::contract::GATE_LABEL;
 use serde_json::{Value, json};
@@ -11,30 +11,16 @@ use super::{
         bare_spec, container, deployment, env_from_secret, list, secret, sound_spec, spec, workload,
     },
 };
-use crate::support::{server::with_token, wait::eventually};
-
-/// What an audit said.
-struct Said {
-    status: i32,
-    out: String,
-    err: String,
-}
+use crate::support::{
+    program::{Said, portcullis},
+    server::with_token,
+    wait::eventually,
+};
 
 /// Lets it audit, with these further arguments.
 fn audit(kubeconfig: &Path, arguments: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(["audit", "--color=never", "--kubeconfig"])
-        .arg(kubeconfig)
-        .args(arguments)
-        .output()
-        .expect("portcullis starts");
-    let [out, err] =
-        [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
-    Said {
-        status: output.status.code().expect("it ends by itself"),
-        out,
-        err,
-    }
+    let plain = ["audit", "--color=never"];
+    portcullis(kubeconfig, &[&plain[..], arguments].concat())
 }
 
 /// The same, of one namespace, as JSON.

@@ -1,6 +1,6 @@
 //! `portcullis doctor` on a sound installation, and with each fault made by hand.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use portcullis::contract::{GATE_LABEL, GATE_TAKEOVER_ANNOTATION};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use super::{
 use crate::support::{
     doctor::{self, Said},
     manifests::BASE,
+    program::portcullis,
     server::with_token,
     wait::eventually,
 };
@@ -106,13 +107,10 @@ fn where_nothing_is_broken_the_exit_status_is_0_and_namespaces_that_are_left_out
 
 #[test]
 fn a_kubeconfig_that_cannot_be_used_is_a_usage_error() {
-    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(["doctor", "--kubeconfig", "/nowhere/kubeconfig"])
-        .output()
-        .expect("portcullis starts");
-    assert_eq!(output.status.code(), Some(64));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("--kubeconfig /nowhere/kubeconfig"), "{said}");
+    let said = portcullis(Path::new("/nowhere/kubeconfig"), &["doctor"]);
+    assert_eq!(said.status, 64);
+    let named = said.err.contains("--kubeconfig /nowhere/kubeconfig");
+    assert!(named, "{}", said.err);
 }
 
 #[test]

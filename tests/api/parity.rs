@@ -1,6 +1,6 @@
 //! `portcullis parity` on the namespaces of a real API server.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -8,19 +8,12 @@ use super::{
     installation::Session,
     objects::{sound_spec, workload},
 };
+use crate::support::program::portcullis;
 
 /// Exit status, standard output and standard error.
 fn parity(kubeconfig: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .arg("parity")
-        .args(arguments)
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .output()
-        .expect("portcullis starts");
-    let [out, err] =
-        [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
-    (output.status.code().expect("it ends by itself"), out, err)
+    let said = portcullis(kubeconfig, &[&["parity"], arguments].concat());
+    (said.status, said.out, said.err)
 }
 
 /// A Deployment that reads a Secret whole, and these variables.

@@ -1,6 +1,6 @@
 //! `portcullis why` on pods that no node runs: what the cluster itself knows of them.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -9,20 +9,14 @@ use super::{
     installation::{Namespace, Session},
     objects::{sound_spec, workload},
 };
-use crate::support::server::with_token;
+use crate::support::{program::portcullis, server::with_token};
 
 /// Exit status, standard output and standard error.
 fn why(kubeconfig: &Path, namespace: &Namespace, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .arg("why")
-        .args(arguments)
-        .args(["--namespace", &namespace.name, "--kubeconfig"])
-        .arg(kubeconfig)
-        .output()
-        .expect("portcullis starts");
-    let [out, err] =
-        [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
-    (output.status.code().expect("it ends by itself"), out, err)
+    let within = ["--namespace", &namespace.name];
+    let arguments = [&["why"], arguments, &within].concat();
+    let said = portcullis(kubeconfig, &arguments);
+    (said.status, said.out, said.err)
 }
 
 /// What a kubelet would say of the pod.

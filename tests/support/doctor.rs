@@ -1,8 +1,10 @@
 //! `portcullis doctor` as a user runs it, with its lines as values.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use serde_json::Value;
+
+use super::program::portcullis;
 
 /// What the doctor said: the exit status, and the lines as `CHECK LEVEL MESSAGE`.
 pub struct Said {
@@ -12,16 +14,12 @@ pub struct Said {
 
 /// Lets it examine a cluster; its bad objects go to the namespace `dry_run_in`.
 pub fn ask(kubeconfig: &Path, dry_run_in: &str) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(["doctor", "--output", "json", "--kubeconfig"])
-        .arg(kubeconfig)
-        .args(["--dry-run-in", dry_run_in])
-        .output()
-        .expect("portcullis starts");
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        panic!("{error}: {said}")
-    });
+    let said = portcullis(
+        kubeconfig,
+        &["doctor", "--output", "json", "--dry-run-in", dry_run_in],
+    );
+    let report: Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}", said.err));
     let line = |line: &Value| {
         let [check, level, message] =
             ["check", "level", "message"].map(|key| line[key].as_str().expect("a string"));
@@ -31,7 +29,7 @@ pub fn ask(kubeconfig: &Path, dry_run_in: &str) -> Said {
         format!("{check} {level} {message}")
     };
     Said {
-        status: output.status.code().expect("it ends by itself"),
+        status: said.status,
         lines: (report["lines"].as_array().expect("lines").iter())
             .map(line)
             .collect(),

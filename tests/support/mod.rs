@@ -22,6 +22,8 @@ pub mod manifests;
 
 pub mod policies;
 
+pub mod program;
+
 pub mod server;
 
 pub mod stream;

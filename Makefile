@@ -57,6 +57,11 @@ fmt: ## Format all sources
 	cargo fmt --all
 	gofmt -w tests/cluster
 
+.PHONY: mutants
+mutants: PACKAGES += patch
+mutants: packages ## Take away each guard of tests/mutants, one by one, and see that its tests fail; 50 minutes; MUTANT=ratchet-* for some
+	@tests/mutants.sh
+
 .PHONY: bench
 bench: ## Print the README's tables: judging alone, the whole path on one core, through an API server, at a scale-up (BENCH_SECONDS a load)
 	@cargo bench $(CARGO_FLAGS) --bench judge --bench path --no-run

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    installation::{Namespace, Session, assert_refused},
+    installation::{Namespace, Session, answers, assert_refused},
     objects::{bare_spec, sound_spec, workload},
 };
 use crate::support::wait::eventually;
@@ -93,7 +93,14 @@ fn an_old_cron_job_fires() {
     // A run that was missed is made up for at once, so the test need not wait for a minute to pass.
     let missed = r#"patch cronjob/nightly --subresource=status -p {"status":{"lastScheduleTime":"2024-06-01T00:00:00Z"}}"#;
     namespace.admin.call(missed).ok();
-    pods(&namespace, "nightly", 1);
+    let pod = pods(&namespace, "nightly", 1).remove(0);
+    // A Job that has the template of its CronJob would be let in all the same, but not with nobody of ours alive.
+    let job = pod["metadata"]["labels"]["job-name"].as_str();
+    let job = job.expect("it is of a Job");
+    let controller = "system:serviceaccount:kube-system:cronjob-controller";
+    let object = (namespace.name.as_str(), job);
+    let asked = answers(session.audit_log(), controller, object, 1);
+    assert!(asked[0].is_none(), "{asked:?}");
 }
 
 /// What a Pod of one of our workloads was made from had no probe.

@@ -381,7 +381,9 @@ fn by_rights_and_somebody_else(rig: &Rig, server: &Server, authority: &str) {
 fn somebody_else(port: u16, authority: &str) -> Value {
     let somebody_s = |name: &str, path: &str| {
         json!({
-            "name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Ignore",
+            "name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            // A call of theirs that fails must not let ours be asked.
+            "failurePolicy": "Fail",
             "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
             "clientConfig": {
                 "url": format!("https://127.0.0.1:{port}{path}"), "caBundle": STANDARD.encode(authority),

@@ -69,6 +69,23 @@ fn goes_on(ground: &Ground, kubectl: &Kubectl) {
     system.call("delete deployment dns").ok();
 }
 
+/// A power cut in which every pod is lost, ours too: all are made anew, with nobody of ours there.
+fn comes_up(ground: &mut Ground, kubectl: &Kubectl) {
+    let ours = ground.admin.in_namespace("portcullis-system");
+    let us = "app.kubernetes.io/name=portcullis";
+    let before = [
+        await_pods(kubectl, "app=web", 2, &[]),
+        await_pods(&ours, us, 2, &[]),
+    ];
+    for namespace in [kubectl, &ours] {
+        namespace.call("delete pods --all --now --wait=false").ok();
+    }
+    ground.plane.restart();
+    await_pods(kubectl, "app=web", 2, &before[0]);
+    await_pods(&ours, us, 2, &before[1]);
+    assert!(ground.are_all("Fail"));
+}
+
 fn gated() -> String {
     let mut gated = workload("Pod", "gated", sound_spec());
     gated["metadata"]["labels"]["portcullis.dev/gate"] = json!("enabled");
@@ -91,12 +108,14 @@ fn waits(kubectl: &Kubectl) {
 
 #[test]
 fn what_runs_goes_on_with_nobody_of_ours_alive_and_what_is_new_waits_for_us() {
-    let ground = Ground::new();
+    let mut ground = Ground::new();
     let kubectl = older(&ground);
     let mut installed = ground.install(BASE);
     ground.await_policy("Fail");
     installed.kill();
     goes_on(&ground, &kubectl);
+    waits(&kubectl);
+    comes_up(&mut ground, &kubectl);
     waits(&kubectl);
 
     // Nobody did a thing: our pods were let start, so here we are.

@@ -39,6 +39,8 @@ type controlPlane struct {
 
 	ca       *authority
 	children []*exec.Cmd
+	// urls are those of all API servers
+	urls []string
 	// running counts the children that have not been waited for
 	running sync.WaitGroup
 	// ended gets an error when a component ends
@@ -124,6 +126,7 @@ func (plane *controlPlane) start(ctx context.Context, users []user, apiServers i
 	}
 	for i, port := range ports[2:] {
 		auditLog, own := plane.AuditLog, "https://127.0.0.1:"+port
+		plane.urls = append(plane.urls, own)
 		if i > 0 {
 			auditLog = fmt.Sprintf("%s.%d", plane.AuditLog, i+1)
 			plane.APIServers = append(plane.APIServers, own)
@@ -277,13 +280,44 @@ func (plane *controlPlane) await(ctx context.Context, what string, client *http.
 	}
 }
 
+// restart is a power cut: every component is killed, and started again on what etcd has kept.
+func (plane *controlPlane) restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	plane.kill()
+	for len(plane.ended) > 0 {
+		<-plane.ended
+	}
+	client, err := plane.client()
+	if err != nil {
+		return err
+	}
+	killed := plane.children
+	plane.children = nil
+	for _, child := range killed {
+		if err := plane.launch(filepath.Base(child.Path), child.Args[1:]...); err != nil {
+			return err
+		}
+	}
+	for _, url := range plane.urls {
+		if err := plane.await(ctx, "kube-apiserver ready", client, url+"/readyz"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Stop ends every component and removes the folder. Nothing of it is worth a gentle end.
 func (plane *controlPlane) Stop() {
+	plane.kill()
+	_ = os.RemoveAll(plane.Folder)
+}
+
+func (plane *controlPlane) kill() {
 	for _, child := range plane.children {
 		_ = child.Process.Kill()
 	}
 	plane.running.Wait()
-	_ = os.RemoveAll(plane.Folder)
 }
 
 // freePorts asks the kernel for ports of loopback that nobody uses.

@@ -4,12 +4,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -134,7 +134,7 @@ func up(args []string) error {
 	if len(rest) > 0 {
 		return fmt.Errorf("up: unexpected argument %q", rest[0])
 	}
-	ctx, stop := untilStdinEnds()
+	ctx, lines, stop := untilStdinEnds()
 	defer stop()
 	plane, err := startControlPlane(ctx, users, apiServers, os.Stderr)
 	if err != nil {
@@ -144,11 +144,21 @@ func up(args []string) error {
 	if err := json.NewEncoder(os.Stdout).Encode(plane); err != nil {
 		return err
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-plane.ended:
-		return err
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-plane.ended:
+			return err
+		case line := <-lines:
+			if line != "restart" {
+				return fmt.Errorf("up: standard input: unknown command %q", line)
+			}
+			if err := plane.restart(ctx); err != nil {
+				return err
+			}
+			fmt.Println("restarted")
+		}
 	}
 }
 
@@ -183,21 +193,32 @@ func tie(args []string) error {
 	if len(command) == 0 {
 		return errors.New("tie: no COMMAND given")
 	}
-	ctx, stop := untilStdinEnds()
+	ctx, lines, stop := untilStdinEnds()
 	defer stop()
+	go func() {
+		for range lines { // nobody speaks to it
+		}
+	}()
 	return attend(ctx, exec.Command(command[0], command[1:]...))
 }
 
 // untilStdinEnds makes a context that ends with standard input, or on a signal. Whoever started us
-// holds the other end of that pipe: however they end, it closes.
-func untilStdinEnds() (context.Context, context.CancelFunc) {
+// holds the other end of that pipe: however they end, it closes. Until then the channel has its lines.
+func untilStdinEnds() (context.Context, <-chan string, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	ctx, cancel := context.WithCancel(ctx)
+	lines := make(chan string)
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
+		defer cancel()
+		for input := bufio.NewScanner(os.Stdin); input.Scan(); {
+			select {
+			case lines <- input.Text():
+			case <-ctx.Done():
+				return
+			}
+		}
 	}()
-	return ctx, func() { cancel(); stop() }
+	return ctx, lines, func() { cancel(); stop() }
 }
 
 // attend runs child until it ends; when ctx does, child gets a SIGTERM, and later a SIGKILL.

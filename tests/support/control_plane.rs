@@ -2,9 +2,9 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::LazyLock,
 };
 
@@ -20,6 +20,8 @@ pub const DEVELOPER: &str = "developer";
 #[derive(Debug)]
 pub struct ControlPlane {
     supervisor: Child,
+    /// What the supervisor prints.
+    printed: BufReader<ChildStdout>,
     description: Description,
 }
 
@@ -50,16 +52,31 @@ impl ControlPlane {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the supervisor of the control plane starts");
+        let mut printed = BufReader::new(supervisor.stdout.take().expect("stdout is piped"));
         let mut line = String::new();
-        BufReader::new(supervisor.stdout.take().expect("stdout is piped"))
+        printed
             .read_line(&mut line)
             .expect("the supervisor writes UTF-8");
         let description = serde_json::from_str(&line)
             .expect("the control plane starts; its supervisor says above why it did not");
         Self {
             supervisor,
+            printed,
             description,
         }
+    }
+
+    /// A power cut: all of it is killed and comes up again, with what was stored. Ready when this returns.
+    pub fn restart(&mut self) {
+        let stdin = self.supervisor.stdin.as_mut().expect("stdin is piped");
+        stdin.write_all(b"restart\n").expect("the supervisor runs");
+        let mut line = String::new();
+        let read = self.printed.read_line(&mut line);
+        read.expect("the supervisor writes UTF-8");
+        assert_eq!(
+            line, "restarted\n",
+            "the supervisor says above why it did not"
+        );
     }
 
     /// kubectl as this user.

@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use super::{
-    installation::{Session, assert_refused, assert_warned},
+    installation::{Session, assert_warned},
     objects::{self, container, definition, deployment, env_from_secret, spec},
 };
 
@@ -148,8 +148,24 @@ fn a_secret_for_a_token_is_filled_by_a_controller_and_never_missed() {
         }
     });
     namespace.developer.apply(&set).ok();
-    app["env"] = json!([env_from_secret("TOKEN", "ci-token", "tokens")]);
-    let other = deployment("other", spec([app])).to_string();
-    let refused = namespace.developer.apply(&other).refusal();
-    assert_refused(refused, "secret-reference");
+    let mut reads = |key: &str, secret: &str| {
+        app["env"] = json!([env_from_secret("TOKEN", secret, key)]);
+        deployment("other", spec([app.clone()])).to_string()
+    };
+    namespace.refuses(&reads("tokens", "ci-token"), "secret-reference");
+
+    // One that the controller never fills, since its account is not there, and can't take away either: empty for sure.
+    let empty = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {
+            "name": "empty", "annotations": {"kubernetes.io/service-account.name": "nobody"},
+            "finalizers": ["example.com/keep"],
+        },
+    });
+    namespace.admin.feed("create -f -", &empty.to_string()).ok();
+    namespace.refuses(&reads("tokens", "empty"), "secret-reference");
+    namespace.developer.apply(&reads("token", "empty")).ok();
+    let patch =
+        r#"patch secret empty --type=json -p [{"op":"remove","path":"/metadata/finalizers"}]"#;
+    namespace.admin.call(patch).ok();
 }

@@ -129,6 +129,11 @@ fn a_rollback_after_a_restart_passes() {
         }
         assert_eq!(is_bare(&namespace, "deployment"), number != 3, "{undo}");
     }
+    // Nor does Git know of the mark: it stays in the template, so that no revision is quite like what comes of this.
+    applied(sound_spec());
+    namespace.developer.call(restart).ok();
+    let old = deployment("app", bare_spec()).to_string();
+    assert_warned(namespace.developer.apply(&old), RULE);
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn a_gate_opens_soon_after_its_app_and_stays_below_what_it_requests() {
     client.finish();
     let rate = RATE / f64::from(u32::try_from(PODS).unwrap());
     println!(
-        "| memory, at {rate} requests a second, each on a new connection | {} |",
+        "| memory, at {rate:.0} requests a second, each on a new connection | {} |",
         span(&busy.0, "MiB")
     );
     println!("| CPU of one, at that rate | {:.1} millicores |", busy.1);

@@ -156,7 +156,6 @@ fn run(kubeconfig: &Path, arguments: &[&str], folder: &Path) {
     let took = begun.elapsed().as_secs_f64();
     assert_eq!(status.code(), Some(1), "half of them would be refused");
     let size = fs::metadata(&file).expect("it was written").len() as f64;
-    let text = fs::read_to_string(&file).expect("it was written");
     println!(
         "| `{}` | {took:.1} s | {:.1} | {:.1} MiB | {:.1} MiB |",
         arguments.join(" "),
@@ -164,8 +163,6 @@ fn run(kubeconfig: &Path, arguments: &[&str], folder: &Path) {
         peak as f64 / 1024.0,
         size / 1024.0 / 1024.0,
     );
-    let last = text.lines().last().unwrap_or_default();
-    eprintln!("{}", last.chars().take(200).collect::<String>());
 }
 
 /// `VmHWM` of proc(5).

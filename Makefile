@@ -59,7 +59,7 @@ fmt: ## Format all sources
 
 .PHONY: mutants
 mutants: PACKAGES += patch
-mutants: packages ## Take away each guard of tests/mutants, one by one, and see that its tests fail; 50 minutes; MUTANT=ratchet-* for some
+mutants: packages ## Take away each guard of tests/mutants, one by one, and see that its tests fail; about half an hour; MUTANT=ratchet-* for some
 	@tests/mutants.sh
 
 .PHONY: bench

@@ -16,6 +16,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::options::ClusterChoice;
 use crate::{
     facts::{Live, Meters},
     telemetry::innermost,
@@ -37,6 +38,17 @@ pub enum ClusterError {
         /// Why.
         #[source]
         source: Box<KubeconfigError>,
+    },
+    /// A context was named, and kubectl's own kubeconfig can't be used.
+    #[error("--context: kubectl's kubeconfig; name another with --kubeconfig")]
+    Default(#[source] Box<KubeconfigError>),
+    /// A context that was named is not in the kubeconfig.
+    #[error("--context {context}: there is no such context; those of the kubeconfig: {}", there.join(", "))]
+    Context {
+        /// Its name.
+        context: String,
+        /// Those that are there.
+        there: Vec<String>,
     },
     /// There is no kubeconfig, or it can't be used.
     #[error("no cluster is configured; name a kubeconfig with --kubeconfig")]
@@ -67,21 +79,44 @@ pub(super) fn facts(config: Config) -> Result<Live, ClusterError> {
     live.map_err(|error| ClusterError::Client(Box::new(error)))
 }
 
-/// How to reach the cluster: of the kubeconfig that is named, else of kubectl's, else of the pod that this runs in.
-pub(super) async fn config(kubeconfig: Option<PathBuf>) -> Result<Config, ClusterError> {
-    let Some(file) = kubeconfig else {
-        return Config::infer()
-            .await
-            .map_err(|error| ClusterError::Infer(Box::new(error)));
+/// How to reach the cluster: of the kubeconfig and the context that are named, else of kubectl's, else of the pod that
+/// this runs in.
+pub(super) async fn config(choice: &ClusterChoice) -> Result<Config, ClusterError> {
+    let ClusterChoice {
+        kubeconfig,
+        context,
+    } = choice;
+    if kubeconfig.is_none() && context.is_none() {
+        let config = Config::infer().await;
+        return config.map_err(|error| ClusterError::Infer(Box::new(error)));
+    }
+    let unusable = |source| match kubeconfig {
+        Some(file) => ClusterError::Kubeconfig {
+            source: Box::new(source),
+            file: file.clone(),
+        },
+        None => ClusterError::Default(Box::new(source)),
     };
-    let read = async || {
-        let contents = Kubeconfig::read_from(&file)?;
-        Config::from_custom_kubeconfig(contents, &KubeConfigOptions::default()).await
+    let contents = match kubeconfig {
+        Some(file) => Kubeconfig::read_from(file),
+        None => Kubeconfig::read(),
     };
-    read().await.map_err(|source| ClusterError::Kubeconfig {
-        source: Box::new(source),
-        file: file.clone(),
-    })
+    let contents = contents.map_err(unusable)?;
+    if let Some(context) = context {
+        let names = contents.contexts.iter().map(|named| &named.name);
+        if !names.clone().any(|name| name == context) {
+            return Err(ClusterError::Context {
+                context: context.clone(),
+                there: names.cloned().collect(),
+            });
+        }
+    }
+    let options = KubeConfigOptions {
+        context: context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let config = Config::from_custom_kubeconfig(contents, &options).await;
+    config.map_err(unusable)
 }
 
 /// The same for a person who waits, and can ask again.

@@ -50,5 +50,5 @@ pub mod settings;
 pub mod why;
 
 pub use cluster::ClusterError;
-pub use options::{ClusterOptions, Format};
+pub use options::{ClusterChoice, ClusterOptions, Format};
 pub use terminal::Color;

@@ -10,12 +10,23 @@ use super::{
     terminal::{Color, Palette},
 };
 
+/// Which cluster is meant, as kubectl's options of the same names say it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ClusterChoice {
+    /// A kubeconfig other than kubectl's
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+
+    /// A context of the kubeconfig other than its current one
+    #[arg(long, value_name = "NAME")]
+    pub(super) context: Option<String>,
+}
+
 /// Options of a command that looks at a cluster.
 #[derive(Args, Clone, Debug)]
 pub struct ClusterOptions {
-    /// A kubeconfig other than kubectl's
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    choice: ClusterChoice,
 
     /// When to colour text
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
@@ -36,7 +47,7 @@ pub enum Format {
 impl ClusterOptions {
     /// How to reach the cluster, for a person who waits and can ask again.
     pub(super) async fn config(&self) -> Result<Config, ClusterError> {
-        let config = cluster::config(self.kubeconfig.clone()).await?;
+        let config = cluster::config(&self.choice).await?;
         Ok(cluster::impatient(config))
     }
 

@@ -156,6 +156,41 @@ fn options_that_can_not_be_used_are_exit_64() {
     );
 }
 
+const KUBECONFIG: &str = "apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: 'https://127.0.0.1:9'}}]
+users: [{name: u, user: {token: t}}]
+contexts:
+- {name: staging, context: {cluster: c, user: u, namespace: staging}}
+- {name: production, context: {cluster: c, user: u, namespace: shop}}
+current-context: staging
+";
+
+#[test]
+fn a_context_may_be_named_and_one_that_is_not_there_is_told_with_those_that_are() {
+    let folder = folder(&[("kubeconfig", KUBECONFIG.as_bytes())]);
+    let file = folder.path().join("kubeconfig");
+    let file = file.to_str().unwrap();
+    let cluster = ["check", "--facts", "cluster", "--kubeconfig", file];
+    let object = GOOD.replace("  namespace: shop\n", "");
+    let object = object.replace("memory: 256Mi", "");
+    let with = |context: &[&str]| fed(&[&cluster, context, &["-"]].concat(), object.as_bytes());
+    // Nobody listens there; the object is in the namespace of the context all the same.
+    let chosen = with(&["--context", "production"]);
+    assert!(chosen.out.contains("shop/"), "{}{}", chosen.out, chosen.err);
+    let current = with(&[]);
+    assert!(
+        current.out.contains("staging/"),
+        "{}{}",
+        current.out,
+        current.err
+    );
+    let nowhere = with(&["--context", "produciton"]);
+    assert_eq!(nowhere.status, 64);
+    let told = "--context produciton: there is no such context; those of the kubeconfig: staging, production";
+    assert!(nowhere.err.contains(told), "{}", nowhere.err);
+}
+
 #[test]
 fn control_characters_of_a_manifest_never_reach_a_terminal() {
     let bad = GOOD

@@ -1,11 +1,14 @@
 //! Where the judge's questions go: the given files, a cluster, or nowhere.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Runtime, time::Instant};
 
 use crate::{
-    cli::cluster::{self, ClusterError},
+    cli::{
+        cluster::{self, ClusterError},
+        options::ClusterChoice,
+    },
     facts::{Files, Live, Step},
     policy::{
         Judgement, Request,
@@ -95,9 +98,9 @@ fn last<T>(step: &impl Fn(&dyn Known) -> Step<T>, known: &dyn Known) -> T {
 
 impl Cluster {
     /// Finds the cluster as kubectl does, and makes ready to ask it. No connection is made yet.
-    pub(super) fn connect(kubeconfig: Option<PathBuf>) -> Result<Self, ClusterError> {
+    pub(super) fn connect(choice: &ClusterChoice) -> Result<Self, ClusterError> {
         let runtime = cluster::runtime()?;
-        let config = runtime.block_on(cluster::config(kubeconfig))?;
+        let config = runtime.block_on(cluster::config(choice))?;
         let namespace = config.default_namespace.clone();
         let live = {
             let _runtime = runtime.enter();

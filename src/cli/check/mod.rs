@@ -16,6 +16,7 @@ use clap::{Args, ValueEnum};
 use super::{
     cluster::ClusterError,
     manifests::object::{Namespaces, Reader},
+    options::ClusterChoice,
     output::{Github, Json, Junit, Output, Sarif, Summary, Text},
     terminal::{Color, Palette, Pipe},
 };
@@ -78,13 +79,12 @@ pub struct CheckArgs {
     #[arg(long, conflicts_with = "output")]
     patch: bool,
 
-    /// For --facts cluster: a kubeconfig other than kubectl's
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
     /// When to colour text
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     color: Color,
+
+    #[command(flatten, next_help_heading = "For --facts cluster")]
+    cluster: ClusterChoice,
 }
 
 /// A format of output.
@@ -171,7 +171,7 @@ pub fn run(args: &CheckArgs, out: impl Write, errors: impl Write) -> Result<Outc
         .unwrap_or_default();
     let mut source = match facts {
         FactSource::Files => Source::Files(Files::new(*strict_references)),
-        FactSource::Cluster => Source::Cluster(Cluster::connect(args.kubeconfig.clone())?),
+        FactSource::Cluster => Source::Cluster(Cluster::connect(&args.cluster)?),
         FactSource::None => Source::Nobody,
     };
     let namespaces = Namespaces {

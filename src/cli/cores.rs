@@ -6,32 +6,36 @@ use std::{num::NonZero, panic, thread};
 /// not count, and few enough that little is kept.
 const SHARE: usize = 64;
 
-/// Does `work` on each of `items`, and gives what comes of it to `take`, in the order of the items.
+/// Does `work` on each of `items`, and gives what comes of it to `take`, in the order of the items. While it takes, the
+/// cores are at the items that follow.
 pub(super) fn spread<T: Sync, R: Send, E>(
     items: &[T],
     work: impl Fn(&T) -> R + Sync,
     mut take: impl FnMut(&T, R) -> Result<(), E>,
 ) -> Result<(), E> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    for batch in items.chunks(SHARE * cores) {
-        let done = thread::scope(|scope| {
+    let all = |share: &[T]| share.iter().map(&work).collect::<Vec<_>>();
+    let all = &all;
+    thread::scope(|scope| {
+        let mut batches = items.chunks(SHARE * cores).map(|batch| {
             let shares = batch.chunks(batch.len().div_ceil(cores));
-            let all = |share: &[T]| share.iter().map(&work).collect::<Vec<_>>();
-            // All begin before the first is waited for.
-            let working: Vec<_> = shares
-                .map(|share| scope.spawn(move || all(share)))
-                .collect();
-            let done = working.into_iter().map(|share| {
+            let begun = shares.map(|share| scope.spawn(move || all(share)));
+            (batch, begun.collect::<Vec<_>>())
+        });
+        let mut current = batches.next();
+        while let Some((batch, shares)) = current {
+            let done = shares.into_iter().map(|share| {
                 let done = share.join();
                 done.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
             });
-            done.collect::<Vec<_>>()
-        });
-        for (item, result) in batch.iter().zip(done.into_iter().flatten()) {
-            take(item, result)?;
+            let done: Vec<_> = done.collect();
+            current = batches.next();
+            for (item, result) in batch.iter().zip(done.into_iter().flatten()) {
+                take(item, result)?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]

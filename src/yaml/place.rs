@@ -1,6 +1,6 @@
 //! Where each value of a document stands.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -41,7 +41,19 @@ struct Spot {
     size: u32,
 }
 
+/// What is in the values of a JSON text, each looked through once, however often it is asked for. Known by the address
+/// where each begins.
+#[derive(Default)]
+struct Parts<'a>(HashMap<usize, Part<'a>>);
+
+/// What is in a value.
+enum Part<'a> {
+    Members(Members<'a>),
+    Items(Vec<&'a RawValue>),
+}
+
 /// The members of a JSON object, in its order.
+#[derive(Default)]
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 // === impl Places ===
@@ -65,51 +77,40 @@ impl Places {
     /// The place of the value at `pointer` (RFC 6901) of `value`, whose places these are, or of the nearest one above
     /// it that exists.
     pub fn find(&self, value: &Value, pointer: &str) -> Position {
-        self.walk(value, pointer, |value, token| match value {
-            Value::Object(members) => {
-                let index = members.keys().position(|key| key == token)?;
-                Some((index, members.get(token)?))
-            }
-            Value::Array(items) => {
-                let index = token.parse().ok()?;
-                Some((index, items.get(index)?))
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-        })
-    }
-
-    /// The same of the text of `value`.
-    pub fn find_in(&self, json: &RawValue, pointer: &str) -> Position {
-        self.walk(json.get(), pointer, member)
-    }
-
-    /// Goes down `pointer`; `below` gives what a value has under a token, and at which index.
-    fn walk<'v, T: ?Sized>(
-        &self,
-        value: &'v T,
-        pointer: &str,
-        below: impl Fn(&'v T, &str) -> Option<(usize, &'v T)>,
-    ) -> Position {
-        let mut tokens = pointer.split('/').skip(1).map(unescape);
         match &self.0 {
-            Kept::Yaml(spots) => {
-                let mut here = (value, &**spots);
-                while let Some(next) = tokens.next().and_then(|token| {
-                    let (index, value) = below(here.0, &token)?;
-                    Some((value, children(here.1).nth(index)?))
-                }) {
-                    here = next;
+            Kept::Yaml(spots) => walk(spots, value, pointer, |value, token| match value {
+                Value::Object(members) => {
+                    let index = members.keys().position(|key| key == token)?;
+                    Some((index, members.get(token)?))
                 }
-                // A document has a value, and a value a place.
-                (here.1.first()).map_or_else(|| Position::new(1, 1), |spot| spot.at)
-            }
-            Kept::Json { text, start } => {
-                let mut here = &**text;
-                while let Some((_, next)) = tokens.next().and_then(|token| member(here, &token)) {
-                    here = next;
+                Value::Array(items) => {
+                    let index = token.parse().ok()?;
+                    Some((index, items.get(index)?))
                 }
-                start.plus(Position::in_text(text, offset(text, here)))
-            }
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+            }),
+            Kept::Json { text, start } => Parts::default().find(text, *start, pointer),
+        }
+    }
+
+    /// The same of the text of `value`, for each of `pointers`.
+    pub fn find_in<'p>(
+        &self,
+        json: &RawValue,
+        pointers: impl IntoIterator<Item = &'p str>,
+    ) -> Vec<Position> {
+        let mut parts = Parts::default();
+        let pointers = pointers.into_iter();
+        match &self.0 {
+            Kept::Yaml(spots) => pointers
+                .map(|pointer| {
+                    let below = |text, token: &str| parts.member(text, token);
+                    walk(spots, json.get(), pointer, below)
+                })
+                .collect(),
+            Kept::Json { text, start } => pointers
+                .map(|pointer| parts.find(text, *start, pointer))
+                .collect(),
         }
     }
 
@@ -120,7 +121,7 @@ impl Places {
                 .map(|spots| Self(Kept::Yaml(spots)))
                 .collect(),
             Kept::Json { text, start } => {
-                let items = member(&text, key);
+                let items = Parts::default().member(&text, key);
                 let items = items.and_then(|(_, items)| serde_json::from_str(items).ok());
                 let items: Vec<&RawValue> = items.unwrap_or_default();
                 // From item to item, since counting lines from the top for each would take the square of the time.
@@ -147,18 +148,28 @@ fn offset(text: &str, part: &str) -> usize {
     part.as_ptr().addr() - text.as_ptr().addr()
 }
 
-/// The member or item `token` of a JSON text, and which one it is.
-fn member<'a>(text: &'a str, token: &str) -> Option<(usize, &'a str)> {
-    if text.starts_with('{') {
-        let Members(members) = serde_json::from_str(text).ok()?;
-        // Of two members of a name the last one counts, and stands where the first does.
-        let index = members.iter().position(|(name, _)| name == token)?;
-        let (_, value) = members.iter().rfind(|(name, _)| name == token)?;
-        return Some((index, value.get()));
+/// The tokens of a JSON pointer, as the keys that they stand for.
+fn tokens(pointer: &str) -> impl Iterator<Item = String> {
+    pointer.split('/').skip(1).map(unescape)
+}
+
+/// Goes down `pointer`; `below` gives what a value has under a token, and at which index.
+fn walk<'v, T: ?Sized>(
+    spots: &[Spot],
+    value: &'v T,
+    pointer: &str,
+    mut below: impl FnMut(&'v T, &str) -> Option<(usize, &'v T)>,
+) -> Position {
+    let mut here = (value, spots);
+    let mut tokens = tokens(pointer);
+    while let Some(next) = tokens.next().and_then(|token| {
+        let (index, value) = below(here.0, &token)?;
+        Some((value, children(here.1).nth(index)?))
+    }) {
+        here = next;
     }
-    let items: Vec<&'a RawValue> = serde_json::from_str(text).ok()?;
-    let index = token.parse().ok()?;
-    Some((index, items.get(index)?.get()))
+    // A document has a value, and a value a place.
+    (here.1.first()).map_or_else(|| Position::new(1, 1), |spot| spot.at)
 }
 
 /// A token of a JSON pointer as the key it stands for.
@@ -242,6 +253,50 @@ impl Spots {
 impl Spot {
     fn size(&self) -> usize {
         usize::try_from(self.size).unwrap_or(usize::MAX)
+    }
+}
+
+// === impl Parts ===
+
+impl<'a> Parts<'a> {
+    /// The member or item `token` of a JSON text, and which one it is.
+    fn member(&mut self, text: &'a str, token: &str) -> Option<(usize, &'a str)> {
+        let part = self.0.entry(text.as_ptr().addr());
+        match part.or_insert_with(|| Part::of(text)) {
+            Part::Members(Members(members)) => {
+                // Of two members of a name the last one counts, and stands where the first does.
+                let index = members.iter().position(|(name, _)| name == token)?;
+                let (_, value) = members.iter().rfind(|(name, _)| name == token)?;
+                Some((index, value.get()))
+            }
+            Part::Items(items) => {
+                let index = token.parse().ok()?;
+                Some((index, items.get(index)?.get()))
+            }
+        }
+    }
+
+    /// The place of the value at `pointer` of `text`, which begins at `start`.
+    fn find(&mut self, text: &'a str, start: Position, pointer: &str) -> Position {
+        let mut here = text;
+        let mut tokens = tokens(pointer);
+        while let Some((_, next)) = tokens.next().and_then(|token| self.member(here, &token)) {
+            here = next;
+        }
+        start.plus(Position::in_text(text, offset(text, here)))
+    }
+}
+
+// === impl Part ===
+
+impl<'a> Part<'a> {
+    /// Of a scalar, nothing is in it.
+    fn of(text: &'a str) -> Self {
+        if text.starts_with('{') {
+            Self::Members(serde_json::from_str(text).unwrap_or_default())
+        } else {
+            Self::Items(serde_json::from_str(text).unwrap_or_default())
+        }
     }
 }
 

@@ -275,8 +275,10 @@ fn problem(document: &Document, pointer: &str, message: String, input: &Input) -
 impl Subject<'_> {
     /// Where it begins, and where its values at `pointers` stand.
     pub(in crate::cli) fn positions(&self, pointers: &[&str]) -> (Position, Vec<Position>) {
-        let find = |pointer: &&str| self.places.find_in(&self.json, pointer);
-        (find(&""), pointers.iter().map(find).collect())
+        let all = std::iter::once("").chain(pointers.iter().copied());
+        let mut found = self.places.find_in(&self.json, all).into_iter();
+        let begin = found.next().unwrap_or(Position { line: 1, column: 1 });
+        (begin, found.collect())
     }
 
     /// An object that can't be read as its kind.

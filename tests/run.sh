@@ -22,9 +22,14 @@ check() { # check NAME COMMAND...
   esac
 }
 
+# Those that talk to a control plane mostly wait for it, or for each other: with a thread a core, both are idle most of
+# the time.
+threads=$((2 * $(nproc)))
+[ "$threads" -lt 16 ] || threads=16
+
 # The tests' own lines, kept so that they can be shown together at the end.
 cargo_test() {
-  cargo test --locked --no-fail-fast 2>&1 | tee target/test.log
+  RUST_TEST_THREADS=${RUST_TEST_THREADS:-$threads} cargo test --locked --no-fail-fast 2>&1 | tee target/test.log
   return "${PIPESTATUS[0]}"
 }
 

@@ -1,10 +1,13 @@
 //! The same work on many things, on every core.
 
-use std::{num::NonZero, panic, thread};
+use std::{num::NonZero, sync::mpsc::sync_channel, thread};
 
-/// What a core does before the others are waited for, and what came of it is taken: enough that starting a thread does
-/// not count, and few enough that little is kept.
-const SHARE: usize = 64;
+/// What a core does at a time: enough that handing it over does not count.
+const SHARE: usize = 16;
+
+/// Shares that a core may be ahead of what was taken: enough that no core waits for another, and few enough that little
+/// is kept.
+const AHEAD: usize = 4;
 
 /// Does `work` on each of `items`, and gives what comes of it to `take`, in the order of the items. While it takes, the
 /// cores are at the items that follow.
@@ -14,23 +17,25 @@ pub(super) fn spread<T: Sync, R: Send, E>(
     mut take: impl FnMut(&T, R) -> Result<(), E>,
 ) -> Result<(), E> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let all = |share: &[T]| share.iter().map(&work).collect::<Vec<_>>();
-    let all = &all;
+    let work = &work;
+    let shares = items.chunks(SHARE);
     thread::scope(|scope| {
-        let mut batches = items.chunks(SHARE * cores).map(|batch| {
-            let shares = batch.chunks(batch.len().div_ceil(cores));
-            let begun = shares.map(|share| scope.spawn(move || all(share)));
-            (batch, begun.collect::<Vec<_>>())
-        });
-        let mut current = batches.next();
-        while let Some((batch, shares)) = current {
-            let done = shares.into_iter().map(|share| {
-                let done = share.join();
-                done.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+        let queue = |core| {
+            let own = shares.clone().skip(core).step_by(cores);
+            let (give, queue) = sync_channel(AHEAD);
+            scope.spawn(move || {
+                let done = own.map(|share| share.iter().map(work).collect::<Vec<_>>());
+                // Nobody takes any more after a failure.
+                done.map_while(|done| give.send(done).ok()).for_each(drop);
             });
-            let done: Vec<_> = done.collect();
-            current = batches.next();
-            for (item, result) in batch.iter().zip(done.into_iter().flatten()) {
+            queue
+        };
+        let queues: Vec<_> = (0..cores).map(queue).collect();
+        for (share, queue) in shares.clone().zip(queues.iter().cycle()) {
+            let Ok(done) = queue.recv() else {
+                break; // a core has panicked, and so does the scope
+            };
+            for (item, result) in share.iter().zip(done) {
                 take(item, result)?;
             }
         }
@@ -58,6 +63,14 @@ mod tests {
             let expected: Vec<_> = items.iter().map(|item| (*item, item * 2)).collect();
             assert_eq!((done, taken), (Ok(()), expected));
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "a scoped thread panicked")]
+    fn a_panic_is_not_taken_for_the_end() {
+        let items: Vec<_> = (0..1000).collect();
+        let work = |item: &i32| assert_ne!(*item, 500);
+        spread(&items, work, |_, ()| Ok::<_, ()>(())).unwrap();
     }
 
     #[test]

@@ -224,9 +224,10 @@ fn a_review_that_is_turned_away_is_sent_again_and_then_failure_policy_decides() 
         });
         let before = shed(&moody.server);
         // On a busy machine a place may be free for once, and then a rule refuses.
-        eventually("a review to be turned away until the end, and let in", || {
-            lenient.developer.feed(create, &bare).success()
-        });
+        eventually(
+            "a review to be turned away until the end, and let in",
+            || lenient.developer.feed(create, &bare).success(),
+        );
         eventually("a review to be turned away until the end", || {
             let refused = strict.developer.feed(create, &bare).refusal();
             let words = r#"failed calling webhook "validate.portcullis.dev""#;

@@ -92,6 +92,8 @@ struct Event {
     user: User,
     #[serde(default)]
     object_ref: Object,
+    #[serde(default)]
+    response_status: Status,
     #[serde(deserialize_with = "time")]
     request_received_timestamp: SystemTime,
     #[serde(deserialize_with = "time")]
@@ -101,6 +103,13 @@ struct Event {
 #[derive(Deserialize)]
 struct User {
     username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    code: u16,
+    message: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -159,7 +168,12 @@ fn print(created: &[Event]) {
         let of_side = created
             .iter()
             .filter(|event| event.object_ref.namespace == side.namespace);
-        let of_side: Vec<_> = of_side.collect();
+        let (of_side, failed): (Vec<_>, Vec<_>) =
+            of_side.partition(|event| event.response_status.code == 201);
+        // The controller tries again.
+        for Status { code, message } in failed.iter().map(|event| &event.response_status) {
+            eprintln!("{}: {code} {message}", side.namespace);
+        }
         assert_eq!(of_side.len(), PODS * (ROUNDS + 1), "{}", side.namespace);
         let counted = &of_side[PODS..];
         let latencies = Latencies::new(counted.iter().map(|event| event.took()).collect());

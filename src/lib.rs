@@ -47,6 +47,10 @@ pub mod html;
 // What both programs log with.
 pub mod telemetry;
 
+// One writer among replicas.
+#[cfg(feature = "webhook")]
+mod lease;
+
 // The admission server.
 #[cfg(feature = "webhook")]
 pub mod webhook;

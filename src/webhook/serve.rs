@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use super::config::{CertificateSource, Config};
 use super::metrics::{Certificate, Metrics};
 use super::polled::Reloads;
-use super::proof::{self, ApiServers, Endpoints, Prover, Reach};
+use super::proof::{ApiServers, Endpoints, Prover, Reach};
 use super::registration::{Registration, Replica};
 use super::service::Admission;
 use super::settings::{InForce, SettingsError};
 use super::stack::stack;
 use super::tls::{Certificates, FilesError, Keeper, Trust, serve_files, server_config};
 use crate::facts::Live;
+use crate::lease::identity;
 use crate::server::{self, Admin, BindError, Meters, Readiness, Tls};
 
 /// Why the server did not start, or ended before it was asked to.
@@ -137,8 +138,7 @@ async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(),
     let leaving = CancellationToken::new();
     let us = Replica {
         namespace: config.namespace.clone(),
-        // The name alone would be another's for who runs two under one name, and then both would write.
-        identity: format!("{}_{}", config.replica, proof::nonce()?),
+        identity: identity(&config.replica)?,
     };
     let prover = Prover::new(reach(&config, &cluster, &client), Arc::clone(&metrics));
     let registered = tokio::spawn(Registration::run(

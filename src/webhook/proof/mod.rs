@@ -25,11 +25,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::metrics::{Entry, Metrics};
-use super::registration::Tenure;
+use crate::lease::Tenure;
 use crate::policy::settings::FailurePolicy;
 use evidence::{Evidence, ROUND};
 pub(super) use reach::{ApiServers, Endpoints, Reach};
-pub(super) use ticket::{Ticket, nonce};
+pub(super) use ticket::Ticket;
 
 /// What is known of each entry; nothing, of one without evidence.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -39,7 +39,7 @@ struct Metadata<'a> {
 }
 
 /// Random bytes in hex, which nobody else will come upon.
-pub(in crate::webhook) fn nonce() -> Result<String, rustls::Error> {
+fn nonce() -> Result<String, rustls::Error> {
     let mut nonce = [0; NONCE_BYTES];
     ring::default_provider().secure_random.fill(&mut nonce)?;
     Ok(nonce.map(|byte| format!("{byte:02x}")).concat())

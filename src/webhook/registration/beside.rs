@@ -7,9 +7,17 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::lease::{Lease, Tenure};
 use super::{Replica, touched};
+use crate::facts::access::LEASE;
+use crate::lease::{Lease, Office, Tenure};
 use crate::webhook::metrics::Configuration;
+
+/// Who writes the registration, and proves.
+const OFFICE: Office = Office {
+    name: LEASE,
+    held: "this replica writes and proves from now on",
+    alone: "no right to the Lease, so nothing is proved and failurePolicy stays Ignore: apply the manifests",
+};
 
 /// Serves [`Registration::run`](super::Registration::run).
 pub(super) struct Beside {
@@ -29,7 +37,7 @@ impl Beside {
             namespace,
             identity,
         } = replica;
-        let lease = Lease::new(client.clone(), &namespace, identity);
+        let lease = Lease::new(client.clone(), &namespace, OFFICE, identity);
         let lease = tokio::spawn(lease.keep(tenure, left.clone()));
         let mut tasks = JoinSet::new();
         for configuration in Configuration::ALL {

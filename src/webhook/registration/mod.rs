@@ -9,8 +9,6 @@ mod entries;
 
 pub(crate) mod glass;
 
-mod lease;
-
 mod owner;
 
 mod stance;
@@ -38,13 +36,13 @@ use super::proof::{Opinions, Prover};
 use super::settings::InForce;
 use super::tls::Trust;
 use crate::facts::access::CONFIGURATION;
+use crate::lease::Tenure;
 use crate::policy::settings::FailurePolicy;
 use crate::telemetry::chain;
 use beside::Beside;
 use entries::entries;
 pub(crate) use entries::{is_or_copies, shipped_entries};
 use glass::Glazier;
-pub(in crate::webhook) use lease::Tenure;
 use stance::{Stance, found};
 
 /// Name of both configurations (`manifests/base`), and the field manager of what we set in them.

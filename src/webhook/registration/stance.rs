@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::lease::Tenure;
+use crate::lease::Tenure;
 use crate::policy::settings::FailurePolicy;
 use crate::webhook::metrics::Entry;
 use crate::webhook::proof::Opinions;

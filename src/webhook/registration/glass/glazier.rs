@@ -11,9 +11,9 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::super::lease::Tenure;
 use super::super::{DEADLINE, NAME, api};
 use super::{Glass, Reading};
+use crate::lease::Tenure;
 use crate::telemetry::chain;
 use crate::webhook::metrics::{Configuration, Metrics};
 

@@ -1,4 +1,4 @@
-//! One writer: of all replicas the one that holds the Lease `portcullis` in our namespace.
+//! One writer: of all replicas the one that holds a Lease in our namespace.
 //!
 //! As client-go's leader election, and told apart from it in nothing that another client could see. A lease is over
 //! when its object has not changed for [`DURATION`] by *our* clock, so no two machines need agree on the time.
@@ -10,11 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use rustls::crypto::ring;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::facts::access::LEASE;
 use crate::telemetry::chain;
 
 /// A lease that was not renewed for so long is free: what a node that went dark costs.
@@ -29,21 +29,36 @@ const PERIOD: Duration = Duration::from_secs(3);
 /// An API server that has not answered in this time is not going to.
 const DEADLINE: Duration = Duration::from_secs(3);
 
+/// Of the part of an identity that is drawn.
+const NONCE_BYTES: usize = 8;
+
 /// What this replica may do.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(in crate::webhook) enum Tenure {
+pub(crate) enum Tenure {
     /// Look: another replica writes, or it is not known yet who does.
     #[default]
     Waiting,
-    /// Write, and prove.
+    /// Write: no other replica does.
     Held,
-    /// Write as every replica does, and prove nothing: there is no right to the Lease, or no namespace for it.
+    /// There is no right to the Lease, or no namespace for it, so nobody can tell who else writes.
     Alone,
 }
 
+/// A Lease, and what its holder does, in words for the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Office {
+    /// The name of the Lease.
+    pub(crate) name: &'static str,
+    /// Said by who holds it from now on.
+    pub(crate) held: &'static str,
+    /// Said where there is no right to it: what follows, and what mends it.
+    pub(crate) alone: &'static str,
+}
+
 /// One replica's claim to the Lease.
-pub(super) struct Lease {
+pub(crate) struct Lease {
     api: Api<Object>,
+    office: Office,
     identity: String,
     /// The object as it was last seen in another's hand, and since when.
     seen: Option<(Option<String>, Instant)>,
@@ -54,10 +69,11 @@ pub(super) struct Lease {
 // === impl Lease ===
 
 impl Lease {
-    /// The Lease of this namespace; `identity` must be nobody else's.
-    pub(super) fn new(client: Client, namespace: &str, identity: String) -> Self {
+    /// A Lease of this namespace; `identity` must be nobody else's.
+    pub(crate) fn new(client: Client, namespace: &str, office: Office, identity: String) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
+            office,
             identity,
             seen: None,
             renewed: None,
@@ -65,7 +81,7 @@ impl Lease {
     }
 
     /// Claims it for ever and tells what came of it; gives it back once `leaving`.
-    pub(super) async fn keep(mut self, tenure: watch::Sender<Tenure>, leaving: CancellationToken) {
+    pub(crate) async fn keep(mut self, tenure: watch::Sender<Tenure>, leaving: CancellationToken) {
         loop {
             let now = self.step().await;
             tenure.send_if_modified(|before| {
@@ -89,11 +105,8 @@ impl Lease {
         let identity = &*self.identity;
         match tenure {
             Tenure::Waiting => tracing::info!(identity, "another replica writes now"),
-            Tenure::Held => tracing::info!(identity, "this replica writes and proves from now on"),
-            Tenure::Alone => tracing::warn!(
-                name = LEASE,
-                "no right to the Lease, so nothing is proved and failurePolicy stays Ignore: apply the manifests"
-            ),
+            Tenure::Held => tracing::info!(identity, "{}", self.office.held),
+            Tenure::Alone => tracing::warn!(name = self.office.name, "{}", self.office.alone),
         }
     }
 
@@ -122,10 +135,10 @@ impl Lease {
 
     /// True when it is ours now.
     async fn claim(&mut self) -> Result<bool, kube::Error> {
-        let Some(live) = self.api.get_opt(LEASE).await? else {
+        let Some(live) = self.api.get_opt(self.office.name).await? else {
             let lease = Object {
                 metadata: ObjectMeta {
-                    name: Some(LEASE.to_owned()),
+                    name: Some(self.office.name.to_owned()),
                     ..ObjectMeta::default()
                 },
                 spec: Some(self.spec(LeaseSpec::default())),
@@ -144,7 +157,7 @@ impl Lease {
         };
         won(self
             .api
-            .replace(LEASE, &PostParams::default(), &lease)
+            .replace(self.office.name, &PostParams::default(), &lease)
             .await)
     }
 
@@ -178,18 +191,27 @@ impl Lease {
             return Ok(());
         }
         let released = timeout(DEADLINE, async {
-            let mut live = self.api.get(LEASE).await?;
+            let mut live = self.api.get(self.office.name).await?;
             let spec = live.spec.get_or_insert_default();
             if spec.holder_identity.as_ref() == Some(&self.identity) {
                 spec.holder_identity = None;
                 self.api
-                    .replace(LEASE, &PostParams::default(), &live)
+                    .replace(self.office.name, &PostParams::default(), &live)
                     .await?;
             }
             Ok(())
         });
         released.await.unwrap_or(Ok(()))
     }
+}
+
+/// A name of this process, and of no other: the replica's alone would be another's for who runs two under one name, and
+/// then both would write.
+pub(crate) fn identity(replica: &str) -> Result<String, rustls::Error> {
+    let mut nonce = [0; NONCE_BYTES];
+    ring::default_provider().secure_random.fill(&mut nonce)?;
+    let nonce = nonce.map(|byte| format!("{byte:02x}")).concat();
+    Ok(format!("{replica}_{nonce}"))
 }
 
 /// False when another replica was first.
@@ -242,7 +264,12 @@ mod tests {
                 async move { Ok::<_, Infallible>(server.answer(request).await) }
             };
             let client = Client::new(tower::service_fn(answer), "default");
-            Lease::new(client, "portcullis-system", identity.to_owned())
+            let office = Office {
+                name: "portcullis",
+                held: "held",
+                alone: "alone",
+            };
+            Lease::new(client, "portcullis-system", office, identity.to_owned())
         }
 
         fn refuse(&self, with: Option<StatusCode>) {

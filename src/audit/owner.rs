@@ -19,6 +19,7 @@ pub(crate) struct Object<'a> {
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 struct Metadata<'a> {
     namespace: Option<Text<'a>>,
+    uid: Option<Text<'a>>,
     creation_timestamp: Option<Text<'a>>,
     deletion_timestamp: Option<Text<'a>>,
     owner_references: List<Owner<'a>>,
@@ -44,6 +45,10 @@ impl<'a> Object<'a> {
 
     pub(super) fn namespace(&self) -> &str {
         self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn uid(&self) -> Option<&str> {
+        self.metadata.uid.as_deref()
     }
 
     /// As RFC 3339 has it, in UTC and whole seconds: such texts are ordered as their times are.

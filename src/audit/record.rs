@@ -21,6 +21,8 @@ pub struct Record {
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Box<str>,
+    /// `metadata.uid`.
+    pub uid: Option<Box<str>>,
     /// `metadata.creationTimestamp`: RFC 3339, UTC, whole seconds.
     pub created: Option<Box<str>>,
     /// The level that its namespace is judged at.
@@ -103,6 +105,7 @@ impl Record {
             kind: Arc::clone(kind),
             namespace: texts.text(workload.namespace),
             name: (*name).into(),
+            uid: None,
             created: None,
             enforce: Level::None,
             violations,

@@ -20,6 +20,7 @@ pub struct Report {
     records: Vec<Record>,
     left_out: BTreeMap<Arc<str>, usize>,
     through_owners: usize,
+    is_cut_short: bool,
     unread: BTreeMap<(&'static str, Box<str>), Cause>,
 }
 
@@ -72,11 +73,13 @@ impl Report {
             through_owners,
             left_out,
             unread,
+            is_cut_short,
             objects: _,
             remaining: _,
         } = batch;
         self.records.extend(records);
         self.through_owners += through_owners;
+        self.is_cut_short |= is_cut_short;
         for namespace in left_out {
             *self.left_out.entry(namespace).or_default() += 1;
         }
@@ -137,6 +140,12 @@ impl Report {
     /// How many objects are judged through those who control them.
     pub fn through_owners(&self) -> usize {
         self.through_owners
+    }
+
+    /// Every workload was seen, and every namespace's labels were: what is not among the records is not there.
+    pub fn is_whole(&self) -> bool {
+        let namespaces = &("get", Box::from("namespaces"));
+        !self.is_cut_short && !self.unread.contains_key(namespaces)
     }
 
     /// What could not be read, each thing once.
@@ -285,6 +294,7 @@ mod tests {
             kind: Arc::new(KINDS[kind].clone()),
             namespace: namespace.into(),
             name: name.into(),
+            uid: None,
             created: None,
             enforce: Level::Deny,
             violations: broken.iter().map(violation).collect(),

@@ -69,6 +69,8 @@ pub struct Batch {
     pub left_out: Vec<Arc<str>>,
     /// What could not be read.
     pub unread: Vec<Unread>,
+    /// There are workloads that nobody saw: their list, or the rest of it, could not be read.
+    pub is_cut_short: bool,
     /// How many objects the page holds.
     pub objects: usize,
     /// How many objects follow on the pages of the same list.
@@ -147,6 +149,7 @@ impl<'a> Walk<'a> {
                     let unread = vec![Unread::list(&kind, why)];
                     return Some(Batch {
                         unread,
+                        is_cut_short: true,
                         ..Batch::default()
                     });
                 }
@@ -190,7 +193,7 @@ impl<'a> Walk<'a> {
             return Outcome::LeftOut(self.text(namespace));
         }
         match Workload::read(kind, namespace, json) {
-            Ok(Some(workload)) => self.judged(kind, &workload, object.created()).await,
+            Ok(Some(workload)) => self.judged(kind, &workload, &object).await,
             Ok(None) => Outcome::NoPods,
             Err(malformed) => {
                 let why = malformed.to_string();
@@ -203,7 +206,7 @@ impl<'a> Walk<'a> {
         &self,
         kind: &Arc<WorkloadKind>,
         workload: &Workload<'_>,
-        created: Option<&str>,
+        object: &Object<'_>,
     ) -> Outcome {
         let (verdict, facts) = self.verdict(workload).await;
         let name = Query::Namespace {
@@ -230,7 +233,8 @@ impl<'a> Walk<'a> {
         let allowed = namespace.is_some_and(Namespace::allows_exemptions);
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         let record = Record {
-            created: created.map(Into::into),
+            uid: object.uid().map(Into::into),
+            created: object.created().map(Into::into),
             enforce,
             unknown: !unread.is_empty(),
             ..Record::of((kind, workload), verdict, allowed, &mut texts)

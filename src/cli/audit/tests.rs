@@ -56,6 +56,7 @@ fn record(object: [&str; 2], broken: &[(RuleId, Level)]) -> Record {
         kind: Arc::new(kind.clone()),
         namespace: namespace.into(),
         name: name.into(),
+        uid: None,
         created: Some("2026-11-21T10:00:00Z".into()),
         enforce: Level::Deny,
         violations: violations

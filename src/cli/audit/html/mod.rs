@@ -259,6 +259,7 @@ mod tests {
             kind: Arc::new(kind.clone()),
             namespace: Arc::from(namespace),
             name: Box::from(name),
+            uid: None,
             created: None,
             enforce: Level::Deny,
             violations: violations.into(),

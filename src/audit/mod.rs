@@ -3,7 +3,7 @@
 //! ```text
 //! kinds -> walk: lists page by page -> owner: judged through another? --no--> judge <--facts--> API server
 //!                                                                               |
-//!                                         report <-- record: what is kept of one, small
+//!                       policy_report <-- report <-- record: what is kept of one, small
 //! ```
 
 /// Who is judged through the object that controls it.
@@ -17,6 +17,9 @@ pub mod record;
 
 /// Lists, judged page by page.
 pub mod walk;
+
+/// A namespace's records as an object that policy tools read.
+pub mod policy_report;
 
 /// All records, in order, and what can be said of them together.
 pub mod report;

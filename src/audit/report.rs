@@ -160,6 +160,14 @@ impl Report {
             })
     }
 
+    /// The workloads that were judged, namespace by namespace.
+    pub fn by_namespace(&self) -> impl Iterator<Item = (Arc<str>, &[Record])> {
+        let records = self
+            .records
+            .chunk_by(|one, other| one.namespace == other.namespace);
+        records.filter_map(|records| Some((Arc::clone(&records.first()?.namespace), records)))
+    }
+
     /// Every namespace with a workload that was judged, the most broken first.
     pub fn namespaces(&self) -> Vec<NamespaceSummary> {
         let of_namespace = self

@@ -24,7 +24,7 @@ pub struct Access {
 pub enum Scope {
     /// On every object: a row of the ClusterRole.
     All,
-    /// On cluster-wide objects of these names: a row of the ClusterRole with `resourceNames`.
+    /// On objects of these names, cluster-wide or in any namespace: a row of the ClusterRole with `resourceNames`.
     Named(&'static [&'static str]),
     /// In our own namespace, on objects of these names; no names means any, since `create` can't be given one.
     Own(&'static [&'static str]),
@@ -78,6 +78,42 @@ pub const AUDIT: &[Access] = &[
     // Which of them ask for a gate in all their pods.
     Access::all("list", "", "namespaces"),
     Access::webhooks("get", "validatingwebhookconfigurations"),
+];
+
+/// What `portcullis report` needs beside the lookups and the audit's lists: what it writes, and what of it is there.
+pub const REPORT: &[Access] = &[
+    // One report a namespace, by server-side apply, in whichever of the two APIs is served.
+    Access::all("list", "openreports.io", "reports"),
+    Access::all("create", "openreports.io", "reports"),
+    Access::reports("patch", "openreports.io", "reports"),
+    Access::reports("delete", "openreports.io", "reports"),
+    Access::all("list", "wgpolicyk8s.io", "policyreports"),
+    Access::all("create", "wgpolicyk8s.io", "policyreports"),
+    Access::reports("patch", "wgpolicyk8s.io", "policyreports"),
+    Access::reports("delete", "wgpolicyk8s.io", "policyreports"),
+    // One Event a workload that breaks a rule, and one a pod whose gate stays closed.
+    Access::all("get", "", "events"),
+    Access::all("create", "", "events"),
+    Access::all("patch", "", "events"),
+    // Which replica does that.
+    Access {
+        verb: "create",
+        group: "coordination.k8s.io",
+        resource: "leases",
+        scope: Scope::Own(&[]),
+    },
+    Access {
+        verb: "get",
+        group: "coordination.k8s.io",
+        resource: "leases",
+        scope: Scope::Own(&[REPORT_LEASE]),
+    },
+    Access {
+        verb: "update",
+        group: "coordination.k8s.io",
+        resource: "leases",
+        scope: Scope::Own(&[REPORT_LEASE]),
+    },
 ];
 
 /// What the server writes, and reads in order to write.
@@ -164,6 +200,12 @@ pub const CONFIGURATION: &str = "portcullis";
 /// The Lease of the replica that writes them, in our own namespace.
 pub const LEASE: &str = "portcullis";
 
+/// The Lease of the replica that audits, in our own namespace.
+pub const REPORT_LEASE: &str = "portcullis-report";
+
+/// The name of our report in each namespace.
+pub const REPORTS: &str = "portcullis";
+
 /// The namespace where nothing but our own dry runs is ever made.
 pub const SELF_CHECK_NAMESPACE: &str = "portcullis-self-check";
 
@@ -180,6 +222,15 @@ impl Access {
             group,
             resource,
             scope: Scope::All,
+        }
+    }
+
+    const fn reports(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
+        Self {
+            verb,
+            group,
+            resource,
+            scope: Scope::Named(&[REPORTS]),
         }
     }
 

@@ -117,7 +117,7 @@ const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, N
 
 impl<H: Handle, L: Labels> Family<H, L> {
     /// Registers every series of `metric`.
-    pub(super) fn register(recorder: &dyn Recorder, metric: &Metric) -> Self {
+    pub(crate) fn register(recorder: &dyn Recorder, metric: &Metric) -> Self {
         let series = L::combinations();
         let series = series
             .iter()
@@ -159,7 +159,7 @@ impl<L: Labels> Family<Histogram, L> {
 }
 
 /// One series of `metric`, by the values of its labels.
-pub(super) fn one<H: Handle>(
+pub(crate) fn one<H: Handle>(
     recorder: &dyn Recorder,
     metric: &Metric,
     values: &[&'static str],

@@ -13,7 +13,7 @@ use metrics::{Counter, Gauge, Histogram, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio::time::{MissedTickBehavior, interval};
 
-use family::one;
+pub(crate) use family::one;
 pub use family::{Family, Handle, Labels};
 pub use labels::{
     Aim, Certificate, Checked, Configuration, Entry, Gating, KindOf, Label, NO_ANSWER, Operation,
@@ -65,7 +65,7 @@ const DURATION_BUCKETS: &[f64] = &[
 /// sample would be kept (metrics#467).
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
-const fn counter(
+pub(crate) const fn counter(
     name: &'static str,
     labels: &'static [&'static str],
     help: &'static str,
@@ -78,7 +78,11 @@ const fn counter(
     }
 }
 
-const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+pub(crate) const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
     Metric {
         name,
         kind: Kind::Gauge,
@@ -195,7 +199,7 @@ impl Metrics {
         let recorder = builder
             .expect("the list of buckets is not empty")
             .build_recorder();
-        describe(&recorder);
+        describe(&recorder, METRICS);
         one::<Gauge>(&recorder, &BUILD_INFO, &[env!("CARGO_PKG_VERSION")]).set(1.0);
         Self {
             reviews: Family::register(&recorder, &REVIEWS),
@@ -258,8 +262,9 @@ fn meters(recorder: &PrometheusRecorder) -> Meters {
     meters
 }
 
-fn describe(recorder: &PrometheusRecorder) {
-    for metric in METRICS {
+/// Gives each metric its help text.
+pub(crate) fn describe(recorder: &PrometheusRecorder, metrics: &[Metric]) {
+    for metric in metrics {
         let (name, help) = (metric.name.into(), metric.help.into());
         match metric.kind {
             Kind::Counter => recorder.describe_counter(name, None, help),
@@ -271,7 +276,12 @@ fn describe(recorder: &PrometheusRecorder) {
 
 /// The README's table of metrics.
 pub fn markdown() -> String {
-    let rows = METRICS.iter().map(|metric| {
+    table(METRICS)
+}
+
+/// Metrics as a table for people.
+pub(crate) fn table(metrics: &[Metric]) -> String {
+    let rows = metrics.iter().map(|metric| {
         let kind = match metric.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",

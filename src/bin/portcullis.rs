@@ -5,7 +5,7 @@ use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use portcullis::cli::{audit, check, doctor, explain, parity, settings, why};
+use portcullis::cli::{audit, check, doctor, explain, parity, report, settings, why};
 use portcullis::telemetry::{self, LogArgs};
 use portcullis::webhook;
 
@@ -37,6 +37,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Compare the env names of two namespaces' workloads, or of two folders'.
     Parity(Box<parity::ParityArgs>),
+    /// Audit a cluster every few minutes: a report a namespace, gauges, and a few Events.
+    Report(Box<report::ReportArgs>),
     /// Print the settings' JSON schema, or try out a settings file.
     Settings(settings::SettingsArgs),
     /// Say why pods are not ready, by what their gates say.
@@ -108,6 +110,10 @@ fn run(args: Args) -> ExitCode {
                 parity::Error::exit_code,
             )
         }
+        Command::Report(args) => end(
+            report::run(&args).map(report::Outcome::exit_code),
+            report::Error::exit_code,
+        ),
         Command::Settings(args) => end(
             settings::run(&args, stdout()).map(|()| 0),
             settings::Error::exit_code,

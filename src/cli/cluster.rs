@@ -152,20 +152,26 @@ impl Api {
     }
 
     /// Every object of a list, page by page.
-    pub(super) async fn each(
+    pub(super) async fn each(&self, path: &str, take: impl FnMut(&Value)) -> Result<(), String> {
+        self.each_of(path, PAGE, take).await
+    }
+
+    /// The same, with `limit` objects on a page: fewer where they are large.
+    pub(super) async fn each_of(
         &self,
         path: &str,
+        limit: u32,
         mut take: impl FnMut(&Value),
     ) -> Result<(), String> {
         let with = if path.contains('?') { '&' } else { '?' };
-        let mut next = format!("{path}{with}limit={PAGE}");
+        let mut next = format!("{path}{with}limit={limit}");
         loop {
             let page: Value = self.get(&next).await?.ok_or("there is no such list")?;
             let items = page.get("items").and_then(Value::as_array);
             items.into_iter().flatten().for_each(&mut take);
             let token = page.pointer("/metadata/continue").and_then(Value::as_str);
             match token.filter(|token| !token.is_empty()) {
-                Some(token) => next = format!("{path}{with}limit={PAGE}&continue={token}"),
+                Some(token) => next = format!("{path}{with}limit={limit}&continue={token}"),
                 None => return Ok(()),
             }
         }
@@ -177,7 +183,12 @@ impl Api {
         request: http::request::Builder,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Vec<u8>, Vec<String>), String> {
-        let request = request.header(CONTENT_TYPE, "application/json");
+        let is_typed = (request.headers_ref()).is_some_and(|all| all.contains_key(CONTENT_TYPE));
+        let request = if is_typed {
+            request
+        } else {
+            request.header(CONTENT_TYPE, "application/json")
+        };
         let body = body.map_or_else(Body::empty, |body| {
             Body::from(body.to_string().into_bytes())
         });

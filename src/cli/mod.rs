@@ -43,6 +43,9 @@ pub mod explain;
 /// `portcullis parity`.
 pub mod parity;
 
+/// `portcullis report`.
+pub mod report;
+
 /// `portcullis settings`.
 pub mod settings;
 

@@ -53,6 +53,7 @@ mod tests;
 pub use baseline::BaselineError;
 use baseline::{Baseline, Change};
 use html::Circumstances;
+pub(super) use output::{mend, told};
 
 /// Options of `portcullis audit`.
 #[derive(Args, Clone, Debug)]

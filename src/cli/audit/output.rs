@@ -89,7 +89,7 @@ pub(super) fn summary(report: &Report) -> Summary {
 }
 
 /// What was not read, and why: `get secrets: 403 Forbidden: ... (12 times)`.
-pub(super) fn told(unread: &Unread) -> String {
+pub(in crate::cli) fn told(unread: &Unread) -> String {
     let Unread {
         verb,
         resource,
@@ -117,7 +117,7 @@ pub(super) fn consequence(effect: Effect) -> &'static str {
 }
 
 /// What helps.
-pub(super) fn mend(unread: &Unread) -> &'static str {
+pub(in crate::cli) fn mend(unread: &Unread) -> &'static str {
     match (unread.verb, unread.is_forbidden()) {
         (_, true) => {
             "a right is missing: manifests/audit has a ClusterRole with all that an audit reads; bind it to who audits"

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
-use portcullis::facts::access::{AUDIT, Access, LOOKUPS, SELF_CHECK_NAMESPACE, Scope, WRITES};
+use portcullis::facts::access::{
+    AUDIT, Access, LOOKUPS, REPORT, SELF_CHECK_NAMESPACE, Scope, WRITES,
+};
 
 use super::{base, read};
 
@@ -94,12 +96,29 @@ fn the_role_for_audits_is_what_the_code_needs() {
 }
 
 #[test]
+fn the_roles_of_the_periodic_audit_are_what_the_code_needs() {
+    let cluster: ClusterRole = read("report/cluster-role.yaml");
+    assert_eq!(
+        granted(cluster.rules),
+        rights(REPORT.iter(), Place::Cluster)
+    );
+    assert_eq!(cluster.aggregation_rule, None);
+    let own: Role = read("report/role.yaml");
+    assert_eq!(granted(own.rules), rights(REPORT.iter(), Place::Own));
+    assert!(rights(REPORT.iter(), Place::SelfCheck).is_empty());
+}
+
+#[test]
 fn secrets_are_never_listed_nor_watched() {
     let cluster: ClusterRole = base("cluster-role");
     let own: Role = base("role");
     let audit: ClusterRole = read("audit/cluster-role.yaml");
+    let report: ClusterRole = read("report/cluster-role.yaml");
     let ours = granted(cluster.rules).into_iter().chain(granted(own.rules));
-    for (verb, _, resource, _) in ours.chain(granted(audit.rules)) {
+    let theirs = granted(audit.rules)
+        .into_iter()
+        .chain(granted(report.rules));
+    for (verb, _, resource, _) in ours.chain(theirs) {
         assert!(resource != "*" && verb != "*", "{verb} {resource}");
         assert!(
             resource != "secrets" || !["list", "watch"].contains(&verb.as_str()),
@@ -113,17 +132,8 @@ fn all_are_bound_to_our_service_account_alone() {
     let cluster: ClusterRoleBinding = base("cluster-role-binding");
     let own: RoleBinding = base("role-binding");
     let self_check: RoleBinding = base("self-check-role-binding");
-    let reference = |kind: &str| RoleRef {
-        api_group: "rbac.authorization.k8s.io".to_owned(),
-        kind: kind.to_owned(),
-        name: "portcullis".to_owned(),
-    };
-    let us = Some(vec![Subject {
-        api_group: None,
-        kind: "ServiceAccount".to_owned(),
-        name: "portcullis".to_owned(),
-        namespace: Some("portcullis-system".to_owned()),
-    }]);
+    let reference = |kind: &str| reference(kind, "portcullis");
+    let us = Some(vec![account("portcullis")]);
     assert_eq!(
         (cluster.role_ref, cluster.subjects),
         (reference("ClusterRole"), us.clone())
@@ -137,5 +147,38 @@ fn all_are_bound_to_our_service_account_alone() {
             (reference("Role"), &us)
         );
         assert_eq!(binding.metadata.namespace.as_deref(), Some(namespace));
+    }
+}
+
+#[test]
+fn those_of_the_periodic_audit_are_bound_to_its_service_account_alone() {
+    let us = Some(vec![account("portcullis-report")]);
+    for (file, role) in [
+        ("cluster-role-binding", "portcullis-report"),
+        ("audit-binding", "portcullis-audit"),
+    ] {
+        let binding: ClusterRoleBinding = read(&format!("report/{file}.yaml"));
+        let expected = (reference("ClusterRole", role), us.clone());
+        assert_eq!((binding.role_ref, binding.subjects), expected, "{file}");
+    }
+    let own: RoleBinding = read("report/role-binding.yaml");
+    let expected = (reference("Role", "portcullis-report"), us);
+    assert_eq!((own.role_ref, own.subjects), expected);
+}
+
+fn reference(kind: &str, name: &str) -> RoleRef {
+    RoleRef {
+        api_group: "rbac.authorization.k8s.io".to_owned(),
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn account(name: &str) -> Subject {
+    Subject {
+        api_group: None,
+        kind: "ServiceAccount".to_owned(),
+        name: name.to_owned(),
+        namespace: Some("portcullis-system".to_owned()),
     }
 }

@@ -2,6 +2,8 @@
 
 mod access;
 
+mod report;
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use clap::Parser;

@@ -48,6 +48,8 @@ mod doctor;
 
 mod audit;
 
+mod report;
+
 mod why;
 
 mod parity;

@@ -98,7 +98,7 @@ fn every_kustomization_is_taken_field_by_field_and_goes_again() {
     let ground = Ground::new();
     define_kinds(&ground);
     for kustomizations in [
-        vec!["base", "monitoring"],
+        vec!["base", "report", "monitoring"],
         vec!["overlays/observe"],
         vec!["overlays/cert-manager"],
     ] {

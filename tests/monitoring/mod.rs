@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use portcullis::{gate, webhook, yaml};
+use portcullis::{cli::report, gate, webhook, yaml};
 use serde_json::{Value, json};
 
 use self::expression::{groupings, selectors};
@@ -102,7 +102,8 @@ fn known() -> BTreeMap<String, BTreeSet<&'static str>> {
             known.insert(name, labels);
         }
     };
-    for metric in webhook::metrics::METRICS {
+    let metrics = webhook::metrics::METRICS.iter();
+    for metric in metrics.chain(report::metrics::METRICS) {
         let is_histogram = metric.kind == webhook::metrics::Kind::Histogram;
         add(metric.name.to_owned(), is_histogram, metric.labels);
     }

@@ -1,9 +1,11 @@
-//! A real Prometheus that scrapes two gates and the metrics of an admission gate: every value of a label that is asked
+//! A real Prometheus that scrapes two gates and the metrics of an admission gate and of a periodic audit: every value of a label that is asked
 //! for exists, and every panel has something to show.
 
-use std::{fmt::Write as _, path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{fmt::Write as _, path::Path, process::Stdio, time::Duration};
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use portcullis::{
+    cli::report,
     gate::control::Request,
     policy::{finding::Level, rules::RuleId, verdict::Decision, workload::KINDS},
     webhook::metrics::{Metrics, Operation},
@@ -86,7 +88,7 @@ impl Prometheus {
 }
 
 /// Serves the page of these metrics to whoever asks, whatever they ask.
-async fn serve(metrics: Arc<Metrics>) -> (u16, JoinSet<()>) {
+async fn serve(metrics: PrometheusHandle) -> (u16, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut server = JoinSet::new();
@@ -94,7 +96,7 @@ async fn serve(metrics: Arc<Metrics>) -> (u16, JoinSet<()>) {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4096]).await;
-            let page = metrics.handle().render();
+            let page = metrics.render();
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n\r\n";
             let _ = stream.write_all(format!("{head}{page}").as_bytes()).await;
         }
@@ -126,12 +128,18 @@ async fn every_value_asked_for_exists_and_every_panel_shows_something() {
         drained.ask(Request::DrainDeleted).await.as_deref(),
         Some("drained\n")
     );
-    let metrics = Arc::new(Metrics::new());
-    let (port, _server) = serve(Arc::clone(&metrics)).await;
+    let (metrics, audit) = (Metrics::new(), report::metrics::Metrics::new());
+    let (port, _server) = serve(metrics.handle()).await;
+    let (audit_port, _audit) = serve(audit.handle()).await;
     let folder = tempfile::tempdir().unwrap();
-    let pods = [(ramping.admin, "a"), (drained.admin, "b"), (port, "c")];
+    let pods = [
+        (ramping.admin, "a"),
+        (drained.admin, "b"),
+        (port, "c"),
+        (audit_port, "d"),
+    ];
     let prometheus = Prometheus::start(folder.path(), &pods);
-    prometheus.shows("three pods", "count(up == 1) == 3").await;
+    prometheus.shows("four pods", "count(up == 1) == 4").await;
     // What happens from now on is an increase.
     assert_eq!(ramping.get("/").await, Some(200));
     let kind = KINDS.first().unwrap();

@@ -6,7 +6,9 @@ use std::{env, fmt::Write as _, fs, path::Path, process::Command};
 
 use serde_json::Value;
 
-use portcullis::{contract::Settings, gate, policy::rules::RULES, settings, webhook, yaml};
+use portcullis::{
+    cli::report, contract::Settings, gate, policy::rules::RULES, settings, webhook, yaml,
+};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -41,6 +43,7 @@ fn the_readme_holds_the_rules_and_metrics_as_the_code_has_them() {
     let parts = [
         ("rules", rules()),
         ("webhook-metrics", webhook::metrics::markdown()),
+        ("report-metrics", report::metrics::markdown()),
         ("gate-metrics", gate::metrics::table()),
     ];
     let generated = parts.iter().fold(readme.clone(), |text, (name, body)| {

@@ -179,8 +179,8 @@ metrics-server: packages target/cluster
 by_digest = $(or $(filter $(1)@%,$(file <target/images/pushed)),$(1))
 
 .PHONY: deploy
-deploy: ## Install IMAGE and GATE_IMAGE into the cluster that kubectl points to; OVERLAY=observe makes everything a warning
-	kubectl kustomize manifests/$(if $(OVERLAY),overlays/$(OVERLAY),base) \
+deploy: ## Install IMAGE and GATE_IMAGE into the cluster that kubectl points to; OVERLAY=observe makes everything a warning, OVERLAY=report adds the periodic audit
+	kubectl kustomize manifests/$(or $(patsubst %,overlays/%,$(filter-out report,$(OVERLAY))),$(OVERLAY),base) \
 	  | sed 's|image: portcullis:.*|image: $(call by_digest,$(IMAGE))|; s|value: portcullis-gate:.*|value: $(call by_digest,$(GATE_IMAGE))|' \
 	  | kubectl apply -f -
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     cluster::{self, ClusterError},
     installed,
+    options::ClusterChoice,
 };
 use crate::{
     facts::access::REPORT_LEASE,
@@ -97,9 +98,8 @@ pub struct ReportArgs {
     #[arg(long, default_value = "[::]:8080", value_name = "ADDRESS")]
     admin_listen: SocketAddr,
 
-    /// A kubeconfig other than kubectl's; inside a cluster the pod's own ServiceAccount is used
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterChoice,
 }
 
 /// How often it looks.
@@ -168,7 +168,7 @@ pub fn run(args: &ReportArgs) -> Result<Outcome, Error> {
         settings::read(file)?; // a mistake from the start is one of use
     }
     cluster::runtime()?.block_on(async {
-        let config = cluster::config(args.kubeconfig.clone()).await?;
+        let config = cluster::config(&args.cluster).await?;
         let config = cluster::impatient(config);
         let rounds = Rounds::new(args, config.clone())?;
         if args.once {

@@ -81,7 +81,7 @@ fn reason(
     let as_if = if circumstances.would_deny {
         "if every namespace enforced the rules today"
     } else {
-        "if it were made now, at the level of its namespace"
+        "if made now, each at the level of its namespace"
     };
     let of = counted(summary.objects, "workload");
     let namespaces = counted(namespaces.len(), "namespace");

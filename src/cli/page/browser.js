@@ -24,7 +24,7 @@
       name,
       status: find(".status").textContent,
       rows: list.querySelectorAll("tbody tr:not(.group)").length,
-      groups: [...list.querySelectorAll(".group bdi")].map((one) => one.textContent),
+      groups: [...list.querySelectorAll("tr.group bdi")].map((one) => one.textContent),
       first: find("tbody td.name")?.textContent ?? "",
       sorted: [...list.querySelectorAll("th[aria-sort]")].map((one) => one.getAttribute("aria-sort")).join(),
       focus: document.activeElement?.textContent ?? "",

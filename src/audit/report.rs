@@ -170,10 +170,9 @@ impl Report {
 
     /// Every namespace with a workload that was judged, the most broken first.
     pub fn namespaces(&self) -> Vec<NamespaceSummary> {
-        let of_namespace = self
-            .records
-            .chunk_by(|one, other| one.namespace == other.namespace);
-        let mut summaries: Vec<_> = of_namespace.filter_map(NamespaceSummary::of).collect();
+        let of_namespace = self.by_namespace();
+        let summaries = of_namespace.filter_map(|(_, records)| NamespaceSummary::of(records));
+        let mut summaries: Vec<_> = summaries.collect();
         summaries.sort_by_key(|summary| Reverse((summary.denied, summary.warned)));
         summaries
     }

@@ -18,6 +18,11 @@ const SETTINGS_FILE: &str = "settings.yaml";
 /// Of its server.
 pub(super) const GATE_IMAGE_ENV: &str = "PORTCULLIS_GATE_IMAGE";
 
+/// The namespaces that the webhooks are never called for, whatever their labels; `installed_in` is ours.
+pub(super) fn left_out(installed_in: &str) -> Vec<String> {
+    ["kube-system", installed_in].map(str::to_owned).into()
+}
+
 #[derive(Deserialize)]
 struct ConfigMap {
     data: Option<BTreeMap<String, String>>,

@@ -96,47 +96,17 @@ pub const REPORT: &[Access] = &[
     Access::all("create", "", "events"),
     Access::all("patch", "", "events"),
     // Which replica does that.
-    Access {
-        verb: "create",
-        group: "coordination.k8s.io",
-        resource: "leases",
-        scope: Scope::Own(&[]),
-    },
-    Access {
-        verb: "get",
-        group: "coordination.k8s.io",
-        resource: "leases",
-        scope: Scope::Own(&[REPORT_LEASE]),
-    },
-    Access {
-        verb: "update",
-        group: "coordination.k8s.io",
-        resource: "leases",
-        scope: Scope::Own(&[REPORT_LEASE]),
-    },
+    Access::own("create", "coordination.k8s.io", "leases", &[]),
+    Access::own("get", "coordination.k8s.io", "leases", &[REPORT_LEASE]),
+    Access::own("update", "coordination.k8s.io", "leases", &[REPORT_LEASE]),
 ];
 
 /// What the server writes, and reads in order to write.
 pub const WRITES: &[Access] = &[
     // Our certificate authority. RBAC can't name an object that is yet to be made, so `create` stands alone.
-    Access {
-        verb: "create",
-        group: "",
-        resource: "secrets",
-        scope: Scope::Own(&[]),
-    },
-    Access {
-        verb: "get",
-        group: "",
-        resource: "secrets",
-        scope: Scope::Own(&[CA_SECRET]),
-    },
-    Access {
-        verb: "update",
-        group: "",
-        resource: "secrets",
-        scope: Scope::Own(&[CA_SECRET]),
-    },
+    Access::own("create", "", "secrets", &[]),
+    Access::own("get", "", "secrets", &[CA_SECRET]),
+    Access::own("update", "", "secrets", &[CA_SECRET]),
     // Our registration: `rules`, `failurePolicy` and `caBundle`, by server-side apply.
     Access::webhooks("get", "validatingwebhookconfigurations"),
     Access::webhooks("patch", "validatingwebhookconfigurations"),
@@ -145,31 +115,11 @@ pub const WRITES: &[Access] = &[
     Access::webhooks("patch", "mutatingwebhookconfigurations"),
     Access::webhooks("watch", "mutatingwebhookconfigurations"),
     // Which replica does that.
-    Access {
-        verb: "create",
-        group: "coordination.k8s.io",
-        resource: "leases",
-        scope: Scope::Own(&[]),
-    },
-    Access {
-        verb: "get",
-        group: "coordination.k8s.io",
-        resource: "leases",
-        scope: Scope::Own(&[LEASE]),
-    },
-    Access {
-        verb: "update",
-        group: "coordination.k8s.io",
-        resource: "leases",
-        scope: Scope::Own(&[LEASE]),
-    },
+    Access::own("create", "coordination.k8s.io", "leases", &[]),
+    Access::own("get", "coordination.k8s.io", "leases", &[LEASE]),
+    Access::own("update", "coordination.k8s.io", "leases", &[LEASE]),
     // That glass was broken: an Event.
-    Access {
-        verb: "create",
-        group: "",
-        resource: "events",
-        scope: Scope::Own(&[]),
-    },
+    Access::own("create", "", "events", &[]),
     // The proof that we answer: dry runs, through every API server, to every replica.
     Access {
         verb: "create",
@@ -183,12 +133,7 @@ pub const WRITES: &[Access] = &[
         resource: "endpointslices",
         scope: Scope::Named(&[API_SERVERS]),
     },
-    Access {
-        verb: "list",
-        group: "discovery.k8s.io",
-        resource: "endpointslices",
-        scope: Scope::Own(&[]),
-    },
+    Access::own("list", "discovery.k8s.io", "endpointslices", &[]),
 ];
 
 /// The Secret that holds our certificate authority, in our own namespace.
@@ -225,23 +170,41 @@ impl Access {
         }
     }
 
-    const fn reports(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
+    const fn named(
+        verb: &'static str,
+        group: &'static str,
+        resource: &'static str,
+        names: &'static [&'static str],
+    ) -> Self {
         Self {
             verb,
             group,
             resource,
-            scope: Scope::Named(&[REPORTS]),
+            scope: Scope::Named(names),
         }
     }
 
-    const fn webhooks(verb: &'static str, resource: &'static str) -> Self {
-        let scope = Scope::Named(&[CONFIGURATION]);
+    const fn own(
+        verb: &'static str,
+        group: &'static str,
+        resource: &'static str,
+        names: &'static [&'static str],
+    ) -> Self {
         Self {
             verb,
-            group: "admissionregistration.k8s.io",
+            group,
             resource,
-            scope,
+            scope: Scope::Own(names),
         }
+    }
+
+    const fn reports(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
+        Self::named(verb, group, resource, &[REPORTS])
+    }
+
+    const fn webhooks(verb: &'static str, resource: &'static str) -> Self {
+        let group = "admissionregistration.k8s.io";
+        Self::named(verb, group, resource, &[CONFIGURATION])
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
     net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -22,7 +21,7 @@ use crate::support::{
     control_plane::ControlPlane,
     kubectl::Kubectl,
     program::{Said, portcullis},
-    server::{free_port, with_token},
+    server::{fetch, free_port, with_token},
     wait::eventually,
 };
 
@@ -130,6 +129,16 @@ impl Cluster {
         Shop { name, admin }
     }
 
+    /// The role that ships with `less` in place of `granted`, until the role that is returned is applied.
+    fn take_right(&self, granted: &str, less: &str) -> String {
+        let file = format!("{ROOT}/manifests/audit/cluster-role.yaml");
+        let whole = fs::read_to_string(file).expect("it ships");
+        let lame = whole.replace(granted, less);
+        assert_ne!(whole, lame);
+        self.admin.apply(&lame).ok();
+        whole
+    }
+
     /// One audit with the rights that ship.
     fn report(&self, shop: &Shop) -> Said {
         portcullis(&self.reporter, &["report", "--once", "-n", &shop.name])
@@ -196,21 +205,10 @@ impl Replica {
     }
 
     fn metric(&self, series: &str) -> Result<f64, String> {
-        let page = self.fetch("/metrics").map_err(|error| error.to_string())?;
+        let page = fetch(self.admin_port, "/metrics").map_err(|error| error.to_string())?;
         let line = page.lines().find(|line| line.starts_with(series));
         let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
         value.ok_or(page)
-    }
-
-    fn fetch(&self, path: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
     }
 
     fn has_audited(&self) -> Result<(), String> {
@@ -403,15 +401,10 @@ fn what_could_not_be_listed_is_not_taken_for_gone() {
     let before = shop.report_of(OPEN_REPORTS);
     shop.admin.call("delete deployment web").ok();
 
-    // The role that ships, but for the lists of what stands in apps.
-    let file = format!("{ROOT}/manifests/audit/cluster-role.yaml");
-    let whole = fs::read_to_string(file).expect("it ships");
-    let lame = whole.replace(
+    let whole = cluster.take_right(
         "controllerrevisions, daemonsets, deployments,",
         "controllerrevisions, daemonsets,",
     );
-    assert_ne!(whole, lame);
-    cluster.admin.apply(&lame).ok();
     eventually("the right to be gone", || {
         let said = cluster.report(&shop);
         let is_said = said.status == 2
@@ -436,14 +429,10 @@ fn what_could_not_be_looked_up_is_an_error_in_the_report_and_never_fine() {
     let mut app = container("app");
     app["env"] = json!([env_from_secret("TOKEN", "there", "token")]);
     shop.apply([secret("there", "token"), deployment("reads", spec([app]))]);
-    let file = format!("{ROOT}/manifests/audit/cluster-role.yaml");
-    let whole = fs::read_to_string(file).expect("it ships");
-    let lame = whole.replace(
+    let whole = cluster.take_right(
         "namespaces, secrets, serviceaccounts",
         "namespaces, serviceaccounts",
     );
-    assert_ne!(whole, lame);
-    cluster.admin.apply(&lame).ok();
     eventually("the right to be gone", || {
         let said = cluster.report(&shop);
         let is_said = said.err.contains("get secrets: 403 Forbidden");
@@ -511,7 +500,7 @@ fn of_two_replicas_one_audits_and_the_other_takes_over_when_it_leaves() {
 
     let second = Replica::start(&cluster, &shop);
     eventually("the second to be ready", || {
-        let answer = second.fetch("/ready").map_err(|error| error.to_string())?;
+        let answer = fetch(second.admin_port, "/ready").map_err(|error| error.to_string())?;
         let is_ready = answer.starts_with("HTTP/1.1 200");
         is_ready.then_some(()).ok_or(answer)
     });
@@ -557,17 +546,7 @@ fn a_gate_that_stays_closed_says_why_in_one_event_of_its_pod() {
         let status = json!({"status": {
             "phase": "Running", "podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}], "conditions": [ready],
         }});
-        let patch = status.to_string();
-        let patch = [
-            "patch",
-            "pod",
-            pod,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &patch,
-        ];
-        shop.admin.call_with(&patch, None).ok();
+        shop.admin.patch_status(pod, &status).ok();
     };
     // A moment ago, by a clock that is ahead.
     closed_since("web", "2099-01-01T00:00:00Z");

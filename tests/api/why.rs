@@ -21,17 +21,8 @@ fn why(kubeconfig: &Path, namespace: &Namespace, arguments: &[&str]) -> (i32, St
 
 /// What a kubelet would say of the pod.
 fn report(namespace: &Namespace, pod: &str, status: &Value) {
-    let patch = json!({ "status": status }).to_string();
-    let arguments = [
-        "patch",
-        "pod",
-        pod,
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        &patch,
-    ];
-    namespace.admin.call_with(&arguments, None).ok();
+    let status = json!({ "status": status });
+    namespace.admin.patch_status(pod, &status).ok();
 }
 
 #[test]

@@ -95,6 +95,21 @@ impl Kubectl {
         command
     }
 
+    /// Says of a pod what a kubelet would, as a merge patch of it.
+    pub fn patch_status(&self, pod: &str, patch: &serde_json::Value) -> Answer {
+        let patch = patch.to_string();
+        let arguments = [
+            "patch",
+            "pod",
+            pod,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
+        self.call_with(&arguments, None)
+    }
+
     /// Calls kubectl with arguments as they are, which may hold spaces.
     pub fn call_with(&self, arguments: &[&str], input: Option<&str>) -> Answer {
         let mut command = self.command();

@@ -210,7 +210,7 @@ async fn audit(args: &AuditArgs, config: Config, errors: &mut dyn Write) -> Resu
     let live = cluster::facts(config.clone())?;
     let scope = Scope {
         namespaces: args.namespace.clone(),
-        left_out: vec![String::from("kube-system"), args.installed_in.clone()],
+        left_out: installed::left_out(&args.installed_in),
         would_deny: args.would_deny,
     };
     let mut walk = Walk::new(&live, &settings, &scope);

@@ -132,15 +132,15 @@ pub(super) async fn shut(api: &Api, namespaces: &[String]) -> Result<Vec<Shut>, 
     let mut shut = Vec::new();
     let mut take =
         |pod: &Value| shut.extend(Pod::deserialize(pod).ok().and_then(|pod| pod.shut(now)));
+    let within = |namespace: &str, selector: &str| {
+        format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}&{alive}")
+    };
     if namespaces.is_empty() {
-        let labelled = format!("/api/v1/pods?labelSelector={label}&{alive}");
-        api.each(&labelled, &mut take).await?;
-    } else {
-        for namespace in namespaces {
-            let labelled =
-                format!("/api/v1/namespaces/{namespace}/pods?labelSelector={label}&{alive}");
-            api.each(&labelled, &mut take).await?;
-        }
+        let everywhere = format!("/api/v1/pods?labelSelector={label}&{alive}");
+        api.each(&everywhere, &mut take).await?;
+    }
+    for namespace in namespaces {
+        api.each(&within(namespace, &label), &mut take).await?;
     }
     // Pods that got their gate by their namespace's label bear none.
     let mut demanding = Vec::new();
@@ -151,25 +151,19 @@ pub(super) async fn shut(api: &Api, namespaces: &[String]) -> Result<Vec<Shut>, 
     };
     api.each(&all, name).await?;
     demanding.retain(|name| namespaces.is_empty() || namespaces.contains(name));
+    let others = format!("%21{label}");
     for namespace in demanding {
-        let others =
-            format!("/api/v1/namespaces/{namespace}/pods?labelSelector=%21{label}&{alive}");
-        api.each(&others, &mut take).await?;
+        api.each(&within(&namespace, &others), &mut take).await?;
     }
     Ok(shut)
 }
 
 /// What the gates of these pods say; not of those that have opened meanwhile or can't be asked.
 pub(super) async fn notices(mut shut: Vec<Shut>, herald: &Herald) -> Vec<Notice> {
-    herald_first(&mut shut, herald);
+    shut.sort_by_key(|shut| !herald.is_new(shut.uid()));
     let asked = stream::iter(shut.into_iter().take(MAX_ASKED)).map(Shut::notice);
     let notices = asked.buffer_unordered(AT_ONCE);
     notices.filter_map(std::future::ready).collect().await
-}
-
-/// Those first that nothing was told of yet.
-fn herald_first(shut: &mut [Shut], herald: &Herald) {
-    shut.sort_by_key(|shut| !herald.is_new(&shut.subject.uid));
 }
 
 // === impl Pod ===

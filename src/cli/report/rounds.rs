@@ -82,7 +82,7 @@ impl Rounds {
             live: cluster::facts(config)?,
             scope: Scope {
                 namespaces: args.namespace.clone(),
-                left_out: vec![String::from("kube-system"), args.installed_in.clone()],
+                left_out: installed::left_out(&args.installed_in),
                 would_deny: false,
             },
             settings: args.settings.clone(),

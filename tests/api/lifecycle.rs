@@ -1,11 +1,7 @@
-//! Installing, upgrading, breaking glass and uninstalling, on a control plane of its own: whatever is taken away
-//! first, pods start, and nothing is left.
+//! Installing, upgrading, breaking glass and uninstalling, on a control plane where nothing else is: whatever is taken
+//! away first, pods start, and nothing is left.
 
-use std::{
-    fs,
-    path::Path,
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
-};
+use std::{fs, path::Path};
 
 use portcullis::contract::GATE_LABEL;
 use serde_json::{Value, json};
@@ -15,20 +11,17 @@ use super::{
     objects::{bare_spec, list, sound_spec, workload},
 };
 use crate::support::{
-    control_plane::ControlPlane,
     kubectl::Kubectl,
     manifests::{BASE, called_by_url},
+    planes::Plane,
     policies::Policies,
     server::{Launch, Server, authorize},
     wait::eventually,
 };
 
-/// One at a time: each test begins and ends without Portcullis.
-static PLANE: LazyLock<Mutex<ControlPlane>> = LazyLock::new(|| Mutex::new(ControlPlane::start()));
-
-/// A control plane that nothing of ours is on, until it is installed there.
+/// A control plane that nothing of ours is on, until it is installed there; each test begins and ends without Portcullis.
 pub struct Ground {
-    pub plane: MutexGuard<'static, ControlPlane>,
+    pub plane: Plane,
     pub admin: Kubectl,
 }
 
@@ -43,12 +36,7 @@ pub struct Installed {
 
 impl Ground {
     pub fn new() -> Self {
-        Self::on(&PLANE)
-    }
-
-    /// On a control plane of other tests, where it is their turn.
-    pub fn on(plane: &'static Mutex<ControlPlane>) -> Self {
-        let plane = plane.lock().unwrap_or_else(PoisonError::into_inner);
+        let plane = Plane::take();
         let admin = plane.kubectl("admin");
         Self { plane, admin }
     }

@@ -120,6 +120,14 @@ impl Reviews {
         reached.expect("it asks until it is stopped");
     }
 
+    /// Lets them go on for so long, for what must not be lost in a certain time.
+    pub fn go_on_for(&self, time: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            self.pass(1);
+        }
+    }
+
     /// Waits until so many in a row have been judged.
     pub fn await_judged(&self, in_a_row: usize) {
         eventually("reviews to be judged", || {

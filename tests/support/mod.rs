@@ -20,6 +20,8 @@ pub mod kubectl;
 
 pub mod manifests;
 
+pub mod planes;
+
 pub mod policies;
 
 pub mod program;

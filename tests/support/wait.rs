@@ -6,7 +6,11 @@ use tokio::time::Instant;
 
 /// Long enough for a slow machine under load: a condition that holds is seen within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
-const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Between two looks. Each may start a program, which others need the cores for: what takes long is looked at less often,
+/// and seen a twentieth of its time late.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// For what takes a minute by itself.
 const LONG_PATIENCE: Duration = Duration::from_secs(240);
@@ -33,7 +37,7 @@ fn eventually_in<T>(
             Err(why) if begun.elapsed() > patience => {
                 panic!("gave up waiting for {what} after {patience:?}: {why}")
             }
-            Err(_) => pause(),
+            Err(_) => pause(begun.elapsed() / 20),
         }
     }
 }
@@ -42,6 +46,6 @@ fn eventually_in<T>(
     clippy::disallowed_methods,
     reason = "no runtime here; the caller looks again"
 )]
-fn pause() {
-    std::thread::sleep(INTERVAL);
+fn pause(about: Duration) {
+    std::thread::sleep(about.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
 }

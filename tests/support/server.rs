@@ -5,7 +5,8 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -254,10 +255,18 @@ pub fn with_token(kubeconfig: &Path, token: &str) -> String {
     config.to_string()
 }
 
-/// A port of loopback that nobody uses now.
+/// A port of loopback that nobody uses now, and nobody is given by the system before it is used: from below those
+/// (ip(7): `ip_local_port_range`), another for each call, and elsewhere in each process of tests.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("loopback has a free port")
-        .port()
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 20_000;
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let elsewhere = process::id().wrapping_mul(997) % u32::from(COUNT);
+    let elsewhere = u16::try_from(elsewhere).expect("it is less");
+    let mut ports = (0..COUNT).map(|_| {
+        let call = CALLS.fetch_add(1, Ordering::Relaxed) % COUNT;
+        FIRST + (elsewhere + call) % COUNT
+    });
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("loopback has a free port")
 }

@@ -109,7 +109,7 @@ deps: ## Check that each feature builds alone, and that the gate never links a K
 
 .PHONY: bench-story
 bench-story: packages ## Roll out and back twenty times under load, with the gate and without, and see what a gate costs its pod; 20 minutes
-	@PORTCULLIS_ROLLOUTS=20 STORY="rollback footprint" SHOW=1 tests/e2e.sh
+	@PORTCULLIS_ROLLOUTS=20 STORY="rollback footprint" THREADS=1 SHOW=1 tests/e2e.sh
 
 ROUNDS ?= 5
 SECONDS ?= 2

@@ -34,5 +34,12 @@ mod oom_killed;
 
 mod database_blinks;
 
+mod crash;
+
+mod autoscaled;
+
+// What the gate costs.
+mod footprint;
+
 // Those that bear no other beside them.
 mod alone;

@@ -1,4 +1,4 @@
-//! Crashes in the middle of traffic: of a gate, of its app, of the API server, of a kubelet.
+//! Crashes in the middle of traffic of what all pods stand on: the API server, a kubelet.
 
 use std::collections::BTreeMap;
 
@@ -7,68 +7,11 @@ use tokio::time::Instant;
 use crate::e2e::{
     node::Node,
     pod::{APP, GATE, Pod},
-    report::Summary,
     stage::{self, Stage},
 };
 use crate::support::{doctor, wait::eventually};
 
 const CLIENT: &str = "rolling-update/client.yaml";
-
-/// A crash of one container.
-#[derive(Debug)]
-struct Crash {
-    /// From the kill until the pod is ready again and its gate, if it has one, lets requests pass.
-    seconds: f64,
-    client: Summary,
-    /// What the gate says of itself since it runs, a word for each state.
-    states: Vec<String>,
-}
-
-#[test]
-#[ignore = "needs a cluster: make e2e"]
-fn a_killed_gate_is_back_in_seconds_and_does_not_warm_its_app_up_again() {
-    let stage = Stage::new("crash-gate");
-    stage.apply("crash/web.yaml");
-    let crash = crash(&stage, GATE);
-    println!("a killed gate: {crash:?}");
-    assert_eq!(
-        crash.states,
-        ["checking", "open"],
-        "the app is as warm as before"
-    );
-    // Nobody answers at its port for a moment, which no other replica can make good.
-    assert!(
-        crash.client.failed > 0,
-        "a kill that nobody felt: {crash:?}"
-    );
-    assert!(crash.client.failed < crash.client.sent / 4, "{crash:?}");
-    assert!(crash.seconds < 20.0, "{crash:?}");
-}
-
-#[test]
-#[ignore = "needs a cluster: make e2e"]
-fn what_comes_for_a_killed_app_waits_at_its_gate_and_fails_without_one() {
-    let stage = Stage::new("crash-app");
-    stage.apply_ungated("crash/web.yaml");
-    let without = crash(&stage, APP);
-    stage.apply("crash/web.yaml");
-    let with = crash(&stage, APP);
-    println!("a killed app, without the gate: {without:?}\nwith the gate: {with:?}");
-    assert!(without.client.failed > 0, "it proves nothing: {without:?}");
-    // What it was at when it died is lost with it.
-    let at_its_death = with.client.reasons.get("502 Bad Gateway").copied();
-    assert_eq!(
-        with.client.failed,
-        at_its_death.unwrap_or_default(),
-        "{with:?}"
-    );
-    assert!(with.client.failed < without.client.failed, "{with:?}");
-    let states = with.states.join(" ");
-    assert!(
-        states.contains("reclosed checking warming"),
-        "a new app is a cold one: {states}"
-    );
-}
 
 #[test]
 #[ignore = "needs a cluster: make e2e"]
@@ -129,31 +72,6 @@ fn a_restarted_kubelet_is_felt_by_no_request_and_no_gate_closes() {
         assert_eq!(pod.restarts(GATE) + pod.restarts(APP), 0, "{}", pod.name());
         let states = pod.states().expect("its gate answers");
         assert!(!states.contains(&"reclosed".to_owned()), "{states:?}");
-    }
-}
-
-/// Kills a container of one of the replicas, under load.
-fn crash(stage: &Stage, container: &str) -> Crash {
-    stage.rolled_out("web");
-    let client = stage.client(CLIENT);
-    let victim = stage.pods("web").pop().expect("a replica");
-    victim.kill(container);
-    let began = Instant::now();
-    let states = eventually("the pod to be back", || {
-        let pod = victim.recovered(container)?;
-        if !pod.has_gate() {
-            return Ok(Vec::new());
-        }
-        let states = pod.states()?;
-        let passes = matches!(states.last().map(String::as_str), Some("ramping" | "open"));
-        passes
-            .then_some(states)
-            .ok_or_else(|| "its gate is shut".to_owned())
-    });
-    Crash {
-        seconds: began.elapsed().as_secs_f64(),
-        client: client.finish(),
-        states,
     }
 }
 

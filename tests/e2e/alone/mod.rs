@@ -1,5 +1,5 @@
 //! Stories that are played one at a time, with no other beside them: they take away what the others stand on (a node, the
-//! API server, the webhook), or compare what a busy machine would blur.
+//! API server, a kubelet, the webhook), or compare what a busy machine would blur.
 
 mod rollback;
 
@@ -7,9 +7,4 @@ mod node_drain;
 
 mod webhook_down;
 
-mod autoscaled;
-
 mod crash;
-
-// What the gate costs.
-mod footprint;

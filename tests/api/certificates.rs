@@ -309,9 +309,11 @@ fn an_expired_authority_is_replaced_by_whoever_starts_and_loses_no_review() {
     // Both come upon it.
     let mut stage = Stage::set();
     let put = |stage: &Stage| {
-        let expired = expired_secret().to_string();
-        stage.ground.admin.apply(&expired).ok();
-        stage.data("tls.crt")
+        let expired = expired_secret();
+        stage.ground.admin.apply(&expired.to_string()).ok();
+        // Not what is read a moment later: who serves may have replaced it by then.
+        let certificate = expired["stringData"]["tls.crt"].as_str();
+        BASE64_STANDARD.encode(certificate.expect("PEM"))
     };
     let expired = put(&stage);
     stage.start();

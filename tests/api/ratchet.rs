@@ -149,7 +149,7 @@ fn what_is_reordered_or_only_renamed_stays_what_it_was() {
             let collided = answer.stderr.contains("(Conflict)");
             (!collided)
                 .then_some(answer)
-                .ok_or("they collided".to_owned())
+                .ok_or_else(|| "they collided".to_owned())
         })
     };
     assert_warned(replace(&object), "memory-limit");

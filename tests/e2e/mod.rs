@@ -36,8 +36,6 @@ mod database_blinks;
 
 mod crash;
 
-mod autoscaled;
-
 // What the gate costs.
 mod footprint;
 

@@ -7,4 +7,6 @@ mod node_drain;
 
 mod webhook_down;
 
+mod autoscaled;
+
 mod crash;

@@ -31,9 +31,11 @@ threads=${RUST_TEST_THREADS:-$((4 * $(nproc)))}
 # name would put it. The tests' own lines are kept, so that they can be shown together at the end.
 cargo_test() {
   local slow=api::self_proof status=0
-  cargo test --locked --no-fail-fast --test integration -- --test-threads=$((threads / 3 + 1)) "$slow" >target/slow.log 2>&1 &
+  local few=$((threads / 3 + 1))
+  local rest=$((threads > few ? threads - few : 1))
+  cargo test --locked --no-fail-fast --test integration -- --test-threads="$few" "$slow" >target/slow.log 2>&1 &
   local at_it=$!
-  cargo test --locked --no-fail-fast -- --test-threads=$((threads - threads / 3 - 1)) --skip "$slow" 2>&1 | tee target/test.log
+  cargo test --locked --no-fail-fast -- --test-threads="$rest" --skip "$slow" 2>&1 | tee target/test.log
   [ "${PIPESTATUS[0]}" = 0 ] || status=1
   wait "$at_it" || status=1
   printf '\nBeside them, in the background:\n'

@@ -21,7 +21,7 @@ struct Crash {
 
 #[test]
 #[ignore = "needs a cluster: make e2e"]
-fn a_killed_gate_is_back_in_seconds_and_does_not_warm_its_app_up_again() {
+fn a_killed_gate_comes_back_and_does_not_warm_its_app_up_again() {
     let stage = Stage::new("crash-gate");
     stage.apply("crash/web.yaml");
     let crash = crash(&stage, GATE);

@@ -27,7 +27,7 @@ struct Usage {
 
 #[test]
 #[ignore = "needs a cluster: make e2e"]
-fn a_gate_opens_soon_after_its_app_and_stays_below_what_it_requests() {
+fn a_gate_opens_after_its_app_and_stays_below_what_it_requests() {
     let stage = Stage::new("footprint");
     println!("| the gate in a pod, {PODS} pods | |\n| --- | --- |");
     for (what, file) in [

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Long enough for a slow machine under load: a condition that holds is seen within milliseconds.
+/// Long enough for a slow machine under load: a condition that holds is seen at the next look.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks. Each may start a program, which others need the cores for: what takes long is looked at less often,

@@ -117,8 +117,7 @@ func (c *kindCluster) create(ctx context.Context, nodes int) error {
 	if err := c.answers(); err != nil {
 		return err
 	}
-	// Of the very version that the nodes are.
-	if err := c.run(ctx, "docker", "cp", "--follow-link", c.name+"-control-plane:/usr/bin/kubectl", filepath.Join(c.folder, "bin/kubectl")); err != nil {
+	if err := c.takeKubectl(ctx, image); err != nil {
 		return err
 	}
 	// A cluster of few nodes has none to spare for the control plane alone.
@@ -135,6 +134,20 @@ func (c *kindCluster) create(ctx context.Context, nodes int) error {
 	}
 	fmt.Fprintf(c.log, "cluster: the cluster %s is up after %s\n", c.name, time.Since(begun).Round(time.Second))
 	return os.WriteFile(c.finished(), nil, 0o644)
+}
+
+// takeKubectl puts a kubectl into the cluster's folder, of the very version that the nodes are.
+func (c *kindCluster) takeKubectl(ctx context.Context, image string) error {
+	kubectl := filepath.Join(c.folder, "bin/kubectl")
+	if image == usualNode {
+		return c.run(ctx, "docker", "cp", "--follow-link", c.name+"-control-plane:/usr/bin/kubectl", kubectl)
+	}
+	// That of our own nodes is a part of a large program, and takes twice as long to begin.
+	programs, err := buildOnce(c.log)
+	if err != nil {
+		return err
+	}
+	return os.Symlink(filepath.Join(programs, "kubectl"), kubectl)
 }
 
 // answers makes sure that the API server can be reached from here. An engine on another machine, or outside of this

@@ -18,7 +18,7 @@ import (
 var (
 	// The programs of a control plane, and kubectl.
 	programNames = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"}
-	// What a node needs beside them. They are one program with the above: they share most of their code.
+	// What a node needs beside them. All but kubectl are one program: they share most of their code.
 	nodeProgramNames = []string{"kube-proxy", "kube-scheduler", "kubeadm", "kubelet"}
 )
 
@@ -63,8 +63,8 @@ func findPrograms(log io.Writer) (*programs, error) {
 	return found, nil
 }
 
-// buildOnce builds package kube unless the cache has it, and returns the folder that holds one link to
-// it per program.
+// buildOnce builds packages kube and kubectl unless the cache has them, and returns the folder that holds
+// kubectl, and one link to kube per program.
 func buildOnce(log io.Writer) (string, error) {
 	source, err := moduleFolder()
 	if err != nil {
@@ -87,7 +87,7 @@ func compile(log io.Writer, source, version, folder string) error {
 	// Without a version the components refuse to start, or lie about what they are.
 	ldflags := "-s -w" + at + "gitVersion=v" + version + at + "gitMajor=" + numbers[0] + at + "gitMinor=" + numbers[1]
 	build := exec.Command("go", "build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", ldflags,
-		"-o", filepath.Join(folder, "kube"), "./kube")
+		"-o", folder+"/", "./kube", "./kubectl")
 	build.Dir = source
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
 	build.Stdout, build.Stderr = log, log
@@ -96,6 +96,9 @@ func compile(log io.Writer, source, version, folder string) error {
 		return fmt.Errorf("go build of Kubernetes %s: %w", version, err)
 	}
 	for _, name := range slices.Concat(programNames, nodeProgramNames) {
+		if name == "kubectl" {
+			continue
+		}
 		if err := os.Symlink("kube", filepath.Join(folder, name)); err != nil {
 			return err
 		}
@@ -128,6 +131,6 @@ func identify(source string) (version, hash string, err error) {
 	if match == nil {
 		return "", "", fmt.Errorf("%s/go.mod requires no k8s.io/kubernetes", source)
 	}
-	hash, err = fingerprint(source, "go.mod", "go.sum", "programs.go", "kube/main.go")
+	hash, err = fingerprint(source, "go.mod", "go.sum", "programs.go", "kube/main.go", "kubectl/main.go")
 	return string(match[1]), hash, err
 }

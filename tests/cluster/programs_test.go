@@ -13,18 +13,19 @@ import (
 )
 
 // fakeBuild is a small source tree, an empty cache, and a program `go` first in PATH that counts its calls
-// and then does what the shell lines say, with the file to make as $out.
+// and then does what the shell lines say, with the folder to fill as $out.
 func fakeBuild(t *testing.T, lines string) (cache, calls string) {
 	t.Helper()
 	root := t.TempDir()
 	cache, calls = filepath.Join(root, "portcullis"), filepath.Join(root, "calls")
 	files := map[string]string{
-		"source/go.mod":       "module fake\n\nrequire (\n\tk8s.io/kubernetes v1.2.3\n)\n",
-		"source/go.sum":       "",
-		"source/programs.go":  "package main\n",
-		"source/kube/main.go": "package main\n",
-		"bin/go":              "#!/bin/sh\necho call >>'" + calls + "'\nwhile [ \"$1\" != -o ]; do shift; done\nout=$2\n" + lines + "\n",
-		"calls":               "",
+		"source/go.mod":          "module fake\n\nrequire (\n\tk8s.io/kubernetes v1.2.3\n)\n",
+		"source/go.sum":          "",
+		"source/programs.go":     "package main\n",
+		"source/kube/main.go":    "package main\n",
+		"source/kubectl/main.go": "package main\n",
+		"bin/go":                 "#!/bin/sh\necho call >>'" + calls + "'\nwhile [ \"$1\" != -o ]; do shift; done\nout=$2\n" + lines + "\n",
+		"calls":                  "",
 	}
 	for name, content := range files {
 		path := filepath.Join(root, name)
@@ -86,7 +87,7 @@ func TestTwoBuildsAtOnceBuildOnce(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cache, calls := fakeBuild(t, "read line <'"+pipe+"'\necho program >\"$out\"")
+	cache, calls := fakeBuild(t, "read line <'"+pipe+"'\necho program | tee \"$out/kube\" >\"$out/kubectl\"")
 	type result struct {
 		folder string
 		err    error
@@ -138,7 +139,7 @@ func TestTwoBuildsAtOnceBuildOnce(t *testing.T) {
 }
 
 func TestABuildThatFailsLeavesNothingBehind(t *testing.T) {
-	cache, calls := fakeBuild(t, "echo half >\"$out\"\n[ \"$(wc -l <\"$(dirname \"$0\")/../calls\")\" -gt 1 ]")
+	cache, calls := fakeBuild(t, "echo half >\"$out/kube\"\n[ \"$(wc -l <\"$(dirname \"$0\")/../calls\")\" -gt 1 ]")
 	if folder, err := buildOnce(io.Discard); err == nil {
 		t.Fatalf("a failed build gave %q", folder)
 	}

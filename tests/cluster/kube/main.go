@@ -43,7 +43,7 @@ var components = map[string]func() int{
 		}
 		return 0
 	},
-	"kubectl": command(kubectl.NewDefaultKubectlCommand),
+	"kubectl": command(kubectl.NewDefaultKubectlCommand), // on nodes; elsewhere it is a program of its own
 	"kubelet": command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 }
 

@@ -45,6 +45,7 @@ cp "$KUBERNETES/kube" "$root/usr/bin/kube"
 for program in "$KUBERNETES"/*; do
 	[ ! -L "$program" ] || ln -sf kube "$root/usr/bin/$(basename "$program")"
 done
+ln -sf kube "$root/usr/bin/kubectl"
 for program in etcd kube-apiserver kube-controller-manager kube-proxy kube-scheduler; do
 	ln -sf /usr/bin/kube "$root/usr/local/bin/$program"
 done

@@ -31,7 +31,7 @@ test: packages ## Run all checks: lint, then unit, golden, socket, architecture,
 .PHONY: e2e
 e2e: packages ## Replay the stories of tests/e2e on a kind cluster; STORY=wrong_port, KEEP=1 leaves it up, KUBECONFIG=FILE takes yours
 ifeq ($(origin KUBECONFIG),command line)
-	@$(MAKE) --no-print-directory image test-images metrics-server
+	@$(MAKE) --no-print-directory image test-images metrics-server $(if $(shell command -v jlink),jvm)
 	@tests/e2e.sh here
 else
 	@tests/e2e.sh
@@ -168,7 +168,12 @@ test-images: packages
 	@images/build.sh tests/e2e/images/app.Dockerfile portcullis-e2e-app portcullis-e2e-app:0.1.0 target/images/e2e-app target/images/portcullis-e2e-app.tar
 	@images/build.sh tests/e2e/images/postgres.Dockerfile portcullis-e2e-postgres portcullis-e2e-postgres:0.1.0 target/images/postgres target/images/portcullis-e2e-postgres.tar
 
-# For one of the stories, which needs it.
+# For one of the stories each, which needs it.
+.PHONY: jvm
+jvm: packages
+	@tests/e2e/images/jvm.sh target/images/jvm
+	@images/build.sh tests/e2e/images/jvm.Dockerfile portcullis-e2e-jvm portcullis-e2e-jvm:0.1.0 target/images/jvm target/images/portcullis-e2e-jvm.tar
+
 .PHONY: metrics-server
 metrics-server: packages target/cluster
 	@mkdir -p target/images/metrics-server

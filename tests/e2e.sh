@@ -33,14 +33,19 @@ chosen=$(grep -E "$(tr -s ' ' '|' <<<"${STORY:-.}")" <<<"$tests") || {
   exit 64
 }
 
-# Minutes to build the first time, and one story needs it.
-metrics_server=
-if grep -q ::autoscaled:: <<<"$chosen"; then
-  metrics_server=metrics-server
-  archives+=(target/images/portcullis-e2e-metrics-server.tar)
+# What only one story needs.
+extras=()
+need() { # need TARGET STORY
+  ! grep -q "$2" <<<"$chosen" || { extras+=("$1"); archives+=("target/images/portcullis-e2e-$1.tar"); }
+}
+if ! type javac jlink >/dev/null 2>&1 && grep -q _jvm_ <<<"$chosen"; then
+  echo "SKIPPED: the story of a real JVM, for there is no JDK here (javac and jlink in PATH)"
+  chosen=$(grep -v _jvm_ <<<"$chosen") || exit 69
 fi
+need jvm _jvm_
+need metrics-server ::autoscaled::
 if [ "${1:-}" != here ]; then
-  make --no-print-directory image test-images $metrics_server
+  make --no-print-directory image test-images "${extras[@]}"
   exec target/cluster kind run -name "$name" -nodes 2 ${KEEP:+-keep} -- tests/e2e.sh here
 fi
 

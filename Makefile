@@ -39,8 +39,8 @@ endif
 
 .PHONY: demo-gate
 demo-gate: packages ## Show what the traffic gate does: a bad start without it and with it, no cluster needed
-	cargo build $(CARGO_FLAGS) --bin portcullis-gate
-	cargo run $(CARGO_FLAGS) --quiet --example demo-gate
+	cargo build $(CARGO_FLAGS) --bin portcullis-gate --example demo-gate
+	@target/debug/examples/demo-gate
 
 .PHONY: lint
 lint: packages ## Look for faults of form: rustfmt, clippy, gofmt, go vet, shellcheck

@@ -3,7 +3,7 @@
 #   tests/e2e.sh            makes the images, starts the cluster, runs the tests, stops it (not with KEEP=1)
 #   tests/e2e.sh here       runs the tests on the cluster that kubectl points to
 # STORY="wrong_port rollback" runs only what has one of these in its name. SHOW=1 shows what the tests print.
-# THREADS=1 plays one story after the other, as what is measured wants it; two at a time without it.
+# THREADS=1 plays one story after the other, as what is measured wants it; four at a time without it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=portcullis-e2e
@@ -69,8 +69,8 @@ play() { # play THREADS TEST...
   shift
   [ $# = 0 ] || integration --test-threads="$threads" ${SHOW:+--nocapture} --exact "$@" || status=1
 }
-# Four were tried on two cores, beside a story that is alone again now, and one of them lost requests; why is not known.
-play "${THREADS:-2}" "${together[@]}"
+# They mostly wait, but what starts pods needs the cores.
+play "${THREADS:-4}" "${together[@]}"
 play 1 "${alone[@]}"
 [ -z "${KEEP:-}" ] || [ "$context" != "kind-$name" ] || echo "The cluster stays up: eval \"\$(target/cluster kind up -name $name -nodes 2)\"; target/cluster kind down -name $name"
 exit "$status"

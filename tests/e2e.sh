@@ -1,6 +1,7 @@
 #!/bin/bash
 # The end-to-end tests, on a kind cluster of two nodes.
 #   tests/e2e.sh            makes the images, starts the cluster, runs the tests, stops it (not with KEEP=1)
+#   tests/e2e.sh images     makes the images, and no more
 #   tests/e2e.sh here       runs the tests on the cluster that kubectl points to
 # STORY="wrong_port rollback" runs only what has one of these in its name. SHOW=1 shows what the tests print.
 # THREADS=1 plays one story after the other, as what is measured wants it; four at a time without it.
@@ -10,7 +11,7 @@ name=portcullis-e2e
 archives=(target/images/{portcullis,portcullis-gate,portcullis-e2e-app,portcullis-e2e-postgres}.tar)
 
 case ${1:-} in
-  '')
+  '' | images)
     # First, for it ends with status 69 where no cluster can be had.
     make --no-print-directory target/cluster
     target/cluster kind build
@@ -46,6 +47,7 @@ need jvm _jvm_
 need metrics-server ::autoscaled::
 if [ "${1:-}" != here ]; then
   make --no-print-directory image test-images "${extras[@]}"
+  [ "${1:-}" != images ] || exit 0
   exec target/cluster kind run -name "$name" -nodes 2 ${KEEP:+-keep} -- tests/e2e.sh here
 fi
 

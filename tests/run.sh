@@ -51,6 +51,16 @@ kubernetes() {
   make --no-print-directory kubernetes
 }
 
+# What takes ten minutes on a new machine is made in the time that the tests leave, and no other: on one core, mostly.
+tests_and_images() {
+  chrt --idle 0 tests/e2e.sh images >target/images.log 2>&1 &
+  images=$!
+  local status=0
+  cargo_test || status=1
+  wait "$images" # whether it failed is seen when it is tried again
+  return $status
+}
+
 # Played in short, it must come to its end and show what it claims: requests that fail, but not with the gate.
 demo_gate() {
   # In one call, as the tests were: apart, the gate's crates are built again with fewer features.
@@ -63,14 +73,14 @@ demo_gate() {
 # The longest steps on a fresh machine, so they start first; niced, as the compiler needs the cores too.
 nice -n 10 make --no-print-directory kubernetes kind >target/kubernetes.log 2>&1 &
 background=$!
-trap 'kill "$background" 2>/dev/null' EXIT
+trap 'kill "$background" ${images:-} 2>/dev/null' EXIT
 
 check "lint" make --no-print-directory lint
 check "the gate's dependencies" make --no-print-directory deps
 check "compile the tests" cargo test --locked --no-run
 check "Kubernetes $(sed -n 's/^.*k8s.io\/kubernetes v//p' tests/cluster/go.mod | head -1) from its Go modules" kubernetes
 check "the tests of tests/cluster" go test -C tests/cluster . ./node/...
-check "tests" cargo_test
+check "tests, and meanwhile the images of the end-to-end tests" tests_and_images
 check "the gate's demonstration" demo_gate
 check "end to end, on a kind cluster of two nodes" tests/e2e.sh
 

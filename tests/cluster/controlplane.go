@@ -294,8 +294,10 @@ func (plane *controlPlane) restart(ctx context.Context) error {
 	}
 	killed := plane.children
 	plane.children = nil
-	for _, child := range killed {
-		if err := plane.launch(filepath.Base(child.Path), child.Args[1:]...); err != nil {
+	// The last one gives up when it finds no API server for ten seconds, and nobody would start it again.
+	controllers := killed[len(killed)-1]
+	for _, child := range killed[:len(killed)-1] {
+		if err := plane.again(child); err != nil {
 			return err
 		}
 	}
@@ -304,7 +306,12 @@ func (plane *controlPlane) restart(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return plane.again(controllers)
+}
+
+// again starts a component as it was started before.
+func (plane *controlPlane) again(killed *exec.Cmd) error {
+	return plane.launch(filepath.Base(killed.Path), killed.Args[1:]...)
 }
 
 // Stop ends every component and removes the folder. Nothing of it is worth a gentle end.

@@ -36,6 +36,8 @@ mod database_blinks;
 
 mod crash;
 
+mod autoscaled;
+
 // What the gate costs.
 mod footprint;
 

@@ -7,6 +7,4 @@ mod node_drain;
 
 mod webhook_down;
 
-mod autoscaled;
-
 mod crash;

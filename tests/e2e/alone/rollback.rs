@@ -22,8 +22,8 @@ const SHOP: Release = Release {
 const JVM: Release = Release {
     folder: "jvm",
     new_version: "set env deployment/web RELEASE=v2",
-    pace: Duration::from_secs(30),
-    requests: 1_000,
+    pace: Duration::from_secs(24),
+    requests: 900,
 };
 
 const ROLLBACK: &str = "rollout undo deployment/web";

@@ -108,7 +108,7 @@ deps: ## Check that each feature builds alone, and that the gate never links a K
 	cargo check $(CARGO_FLAGS) --quiet --no-default-features --features gate
 
 .PHONY: bench-story
-bench-story: packages ## Roll out and back twenty times under load, with the gate and without, and see what a gate costs its pod; 20 minutes
+bench-story: packages ## Roll out and back twenty times under load, with the gate and without, and see what a gate costs its pod; 20 minutes, twice that where a JDK is
 	@PORTCULLIS_ROLLOUTS=20 STORY="rollback footprint" THREADS=1 SHOW=1 tests/e2e.sh
 
 ROUNDS ?= 5

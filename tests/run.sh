@@ -23,19 +23,18 @@ check() { # check NAME COMMAND...
 }
 
 # Those that talk to a control plane mostly wait for it, or for each other: with a thread a core, both are idle most of
-# the time. With more than four, what a test starts waits for a core so long that others give it up.
-threads=${RUST_TEST_THREADS:-$((4 * $(nproc)))}
-[ "$threads" -lt 16 ] || threads=16
+# the time. With more than five in all, what a test starts waits for a core so long that others give it up.
+threads=${RUST_TEST_THREADS:-$((3 * $(nproc)))}
+[ "$threads" -lt 12 ] || threads=12
 
 # What our own proof decides takes minutes, whatever the machine: it begins with the others, and not after them, where its
 # name would put it. The tests' own lines are kept, so that they can be shown together at the end.
 cargo_test() {
   local slow=api::self_proof status=0
   local few=$((threads / 2 + 1))
-  local rest=$((threads > few ? threads - few : 1))
   cargo test --locked --no-fail-fast --test integration -- --test-threads="$few" "$slow" >target/slow.log 2>&1 &
   local at_it=$!
-  cargo test --locked --no-fail-fast -- --test-threads="$rest" --skip "$slow" 2>&1 | tee target/test.log
+  cargo test --locked --no-fail-fast -- --test-threads="$threads" --skip "$slow" 2>&1 | tee target/test.log
   [ "${PIPESTATUS[0]}" = 0 ] || status=1
   wait "$at_it" || status=1
   printf '\nBeside them, in the background:\n'

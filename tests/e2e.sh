@@ -3,8 +3,9 @@
 #   tests/e2e.sh            makes the images, starts the cluster, runs the tests, stops it (not with KEEP=1)
 #   tests/e2e.sh images     makes the images, and no more
 #   tests/e2e.sh here       runs the tests on the cluster that kubectl points to
-# STORY="wrong_port rollback" runs only what has one of these in its name. SHOW=1 shows what the tests print.
-# THREADS=1 plays one story after the other, as what is measured wants it; four at a time without it.
+# STORY="wrong_port rollback" runs only what has one of these in its name, WITHOUT=jvm nothing that has one of those.
+# SHOW=1 shows what the tests print. IMAGES=made takes the images as they are.
+# THREADS=1 plays one story after the other, as what is measured wants it; five at a time without it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=portcullis-e2e
@@ -29,7 +30,9 @@ integration() { cargo test --locked --test integration -- --ignored "$@"; }
 
 # Those of all stories that have a word of STORY in their names.
 tests=$(integration --list 2>/dev/null | sed -n 's/^\(e2e::.*\): test$/\1/p')
-chosen=$(grep -E "$(tr -s ' ' '|' <<<"${STORY:-.}")" <<<"$tests") || {
+named() { grep -E "$@" <<<"$tests"; }
+[ -z "${WITHOUT:-}" ] || tests=$(named -v "$(tr -s ' ' '|' <<<"$WITHOUT")")
+chosen=$(named "$(tr -s ' ' '|' <<<"${STORY:-.}")") || {
   printf 'STORY=%s: no story has that in its name. There are:\n%s\n' "$STORY" "$tests" >&2
   exit 64
 }
@@ -46,7 +49,7 @@ fi
 need jvm _jvm_
 need metrics-server ::autoscaled::
 if [ "${1:-}" != here ]; then
-  make --no-print-directory image test-images "${extras[@]}"
+  [ -n "${IMAGES:-}" ] || make --no-print-directory image test-images "${extras[@]}"
   [ "${1:-}" != images ] || exit 0
   exec target/cluster kind run -name "$name" -nodes 2 ${KEEP:+-keep} -- tests/e2e.sh here
 fi
@@ -62,17 +65,30 @@ else
   printf '  %s\n' "${archives[@]}"
   echo "(kind load image-archive, minikube image load, k3s ctr images import, ctr -n k8s.io images import)"
 fi
-mapfile -t together < <(grep -v '^e2e::alone::' <<<"$chosen")
-mapfile -t alone < <(grep '^e2e::alone::' <<<"$chosen")
+# Each that plays does so too; all at once, on a cluster where nothing is, they would get into each other's way.
+kubectl apply -k manifests/samples/stories >/dev/null
 
-status=0
+of() { grep -E "$@" <<<"$chosen" || true; }
+mapfile -t alone < <(of '^e2e::alone::')
+# The longest story. Those of one call begin in the order of their names, and it would be the last, with nothing beside it.
+mapfile -t long < <(of '::rolling_update::')
+mapfile -t others < <(of -v '^e2e::alone::|::rolling_update::')
+
 play() { # play THREADS TEST...
   local threads=$1
   shift
-  [ $# = 0 ] || integration --test-threads="$threads" ${SHOW:+--nocapture} --exact "$@" || status=1
+  [ $# = 0 ] || integration --test-threads="$threads" ${SHOW:+--nocapture} --exact "$@"
 }
+status=0
 # They mostly wait, but what starts pods needs the cores.
-play "${THREADS:-4}" "${together[@]}"
-play 1 "${alone[@]}"
+threads=${THREADS:-5}
+if [ "$threads" = 1 ]; then
+  play 1 "${long[@]}" "${others[@]}" || status=1
+else
+  play 1 "${long[@]}" &
+  play $((threads - 1)) "${others[@]}" || status=1
+  wait $! || status=1
+fi
+play 1 "${alone[@]}" || status=1
 [ -z "${KEEP:-}" ] || [ "$context" != "kind-$name" ] || echo "The cluster stays up: eval \"\$(target/cluster kind up -name $name -nodes 2)\"; target/cluster kind down -name $name"
 exit "$status"

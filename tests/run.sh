@@ -56,7 +56,8 @@ tests_and_images() {
   images=$!
   local status=0
   cargo_test || status=1
-  wait "$images" # whether it failed is seen when it is tried again
+  # If it failed, it is seen when it is tried again.
+  ! wait "$images" || export IMAGES=made
   return $status
 }
 
@@ -79,6 +80,8 @@ check "the gate's dependencies" make --no-print-directory deps
 check "compile the tests" cargo test --locked --no-run
 check "Kubernetes $(sed -n 's/^.*k8s.io\/kubernetes v//p' tests/cluster/go.mod | head -1) from its Go modules" kubernetes
 check "the tests of tests/cluster" go test -C tests/cluster . ./node/...
+# Two minutes, for a machine with a JDK only; its story is played without one, too.
+export WITHOUT=_jvm_
 check "tests, and meanwhile the images of the end-to-end tests" tests_and_images
 check "the gate's demonstration" demo_gate
 check "end to end, on a kind cluster of two nodes" tests/e2e.sh

@@ -31,9 +31,9 @@ integration() { cargo test --locked --test integration -- --ignored "$@"; }
 # Those of all stories that have a word of STORY in their names.
 tests=$(integration --list 2>/dev/null | sed -n 's/^\(e2e::.*\): test$/\1/p')
 named() { grep -E "$@" <<<"$tests"; }
-[ -z "${WITHOUT:-}" ] || tests=$(named -v "$(tr -s ' ' '|' <<<"$WITHOUT")")
+[ -z "${WITHOUT:-}" ] || tests=$(named -v "$(tr -s ' ' '|' <<<"$WITHOUT")" || true)
 chosen=$(named "$(tr -s ' ' '|' <<<"${STORY:-.}")") || {
-  printf 'STORY=%s: no story has that in its name. There are:\n%s\n' "$STORY" "$tests" >&2
+  printf 'STORY=%s: no story has that in its name. There are:\n%s\n' "${STORY:-}" "$tests" >&2
   exit 64
 }
 

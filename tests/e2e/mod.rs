@@ -34,8 +34,6 @@ mod oom_killed;
 
 mod database_blinks;
 
-mod crash;
-
 mod autoscaled;
 
 // What the gate costs.

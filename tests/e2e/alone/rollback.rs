@@ -91,6 +91,7 @@ fn table(without: &Side, with: &Side) -> String {
 // === impl Release ===
 
 impl Release {
+    #[expect(clippy::print_stdout, reason = "the README's table")]
     fn is_felt_without_the_gate_only(&self) {
         let stage = Stage::new(self.folder);
         let web = format!("{}/web.yaml", self.folder);

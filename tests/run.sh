@@ -56,6 +56,7 @@ tests_and_images() {
   images=$!
   local status=0
   cargo_test || status=1
+  ! kill -0 "$images" 2>/dev/null || echo "Waiting for the images, of which target/images.log tells"
   # If it failed, it is seen when it is tried again.
   ! wait "$images" || export IMAGES=made
   return $status

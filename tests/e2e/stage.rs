@@ -2,7 +2,7 @@
 //!
 //! A story is a file of its own: `Stage::new("its-name")`, then what a user would do. Its YAML stands in
 //! `manifests/samples/stories/its-name`. What a story changes outside its namespace it puts right again, also
-//! when it fails; stories are played one at a time.
+//! when it fails; such stories stand in `alone`, others are played beside each other.
 
 use std::{env, fs, sync::LazyLock, thread, time::Duration};
 

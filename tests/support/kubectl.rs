@@ -92,7 +92,7 @@ impl Kubectl {
         command.env("KUBECONFIG", &self.kubeconfig);
         // Not in the home of whoever runs the tests.
         command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));
-        // It lives for a moment, and thousands of times: collecting garbage would be a quarter of its work.
+        // It lives for a moment, and thousands of times: collecting garbage would be a fifth of its work.
         command.env("GOGC", "off").env("GOMEMLIMIT", MEMORY);
         if let Some(namespace) = &self.namespace {
             command.args(["--namespace", namespace]);

@@ -8,7 +8,7 @@ use std::{
 use portcullis::gate::control::Request;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     process::Command,
     task::JoinSet,
     time::{Instant, timeout},
@@ -88,7 +88,11 @@ async fn only_so_many_hooks_wait_at_a_time() {
 
 #[tokio::test]
 async fn several_ports_open_together_once_the_last_of_them_accepts() {
-    let (web, late) = (App::start(), free_port());
+    let web = App::start();
+    // Taken, so that nobody else listens there before its turn comes.
+    let app = TcpSocket::new_v4().unwrap();
+    app.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let late = app.local_addr().unwrap().port();
     let [listen, bytes, admin] = [(); 3].map(|()| free_port());
     let document = format!(
         r#"{{"admin": "127.0.0.1:{admin}", "ramp": {{"when": "never"}}, "ports": [
@@ -109,7 +113,7 @@ async fn several_ports_open_together_once_the_last_of_them_accepts() {
     let opened = async {
         gate.shows("a held request", |status| status["traffic"]["held"] == 1)
             .await;
-        let app = TcpListener::bind(("127.0.0.1", late)).await.unwrap();
+        let app = app.listen(16).unwrap();
         gate.reaches("open").await;
         app
     };

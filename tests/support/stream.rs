@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use http::{Request, header::CONTENT_TYPE};
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
+    time::{self, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +29,10 @@ use super::wait::eventually;
 
 /// As many at a time: some share connections of the API server's to us, and some have it open more.
 const SENDERS: usize = 4;
+
+/// Between two pairs of one of them. What goes wrong at a change lasts longer than that, and without it the streams of some
+/// tests would take all that there is of the machine from all tests.
+const PACE: Duration = Duration::from_millis(100);
 
 /// A stream that flows until [`Stream::end`].
 pub struct Stream {
@@ -107,7 +113,10 @@ async fn send(
     stop: CancellationToken,
 ) -> Vec<String> {
     let mut lost = Vec::new();
+    let mut pace = time::interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stop.is_cancelled() {
+        pace.tick().await;
         lost.extend(pair(&client, &path).await.err().into_iter().flatten());
         answered.fetch_add(2, Ordering::Relaxed);
     }

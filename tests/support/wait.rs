@@ -8,9 +8,9 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks. Each may start a program, which others need the cores for: what takes long is looked at less often,
-/// and seen a twentieth of its time late.
+/// and seen an eighth of its time late.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// For what takes a minute by itself.
 const LONG_PATIENCE: Duration = Duration::from_secs(240);
@@ -37,7 +37,7 @@ fn eventually_in<T>(
             Err(why) if begun.elapsed() > patience => {
                 panic!("gave up waiting for {what} after {patience:?}: {why}")
             }
-            Err(_) => pause(begun.elapsed() / 20),
+            Err(_) => pause(begun.elapsed() / 8),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Portcullis as `manifests/base` installs it, on one control plane for the whole run.
+//! Portcullis as `manifests/base` installs it, on two control planes for the whole run: one that tests share, and one for
+//! those that stop the server.
 
 use std::{
     path::{Path, PathBuf},
     sync::{
-        LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -24,7 +25,8 @@ use crate::support::{
 /// A test's hold on the installation.
 pub struct Session {
     installation: &'static Installation,
-    turn: Turn,
+    /// Of who has one to himself.
+    turn: Option<MutexGuard<'static, ()>>,
 }
 
 /// A namespace of one test, and its users.
@@ -42,48 +44,38 @@ struct Installation {
     manifests: Vec<Value>,
     launch: Launch,
     server: Mutex<Option<Server>>,
-    turns: RwLock<()>,
     namespaces: AtomicU32,
 }
 
-/// Most tests share; one that stops the server waits until the others have ended.
-enum Turn {
-    Shared {
-        _guard: RwLockReadGuard<'static, ()>,
-    },
-    Alone {
-        _guard: RwLockWriteGuard<'static, ()>,
-    },
-}
+static SHARED: LazyLock<Installation> = LazyLock::new(Installation::new);
 
-static INSTALLATION: LazyLock<Installation> = LazyLock::new(Installation::new);
+static LONE: LazyLock<Installation> = LazyLock::new(Installation::new);
+
+/// Whose turn it is with the second.
+static TURN: Mutex<()> = Mutex::new(());
 
 // === impl Session ===
 
 impl Session {
     pub fn shared() -> Self {
-        let installation = &*INSTALLATION;
-        installation.mend();
-        let guard = installation
-            .turns
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
         Self {
-            installation,
-            turn: Turn::Shared { _guard: guard },
+            installation: &SHARED,
+            turn: None,
         }
     }
 
+    /// Waits until others that want to be alone have ended.
     pub fn alone() -> Self {
-        let installation = &*INSTALLATION;
-        installation.mend();
-        let guard = installation
-            .turns
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let turn = TURN.lock();
+        let failed = turn.is_err();
+        let turn = turn.unwrap_or_else(PoisonError::into_inner);
+        if failed {
+            LONE.mend();
+            TURN.clear_poison();
+        }
         Self {
-            installation,
-            turn: Turn::Alone { _guard: guard },
+            installation: &LONE,
+            turn: Some(turn),
         }
     }
 
@@ -177,10 +169,7 @@ impl Session {
 
     /// Stops our server, as when all replicas are gone. Only for who is alone.
     pub fn stop_server(&self) {
-        assert!(
-            matches!(self.turn, Turn::Alone { .. }),
-            "other tests need the server"
-        );
+        assert!(self.turn.is_some(), "other tests need the server");
         let server = self.server().take();
         server
             .expect("the server runs unless it was stopped")
@@ -197,7 +186,7 @@ impl Session {
         *self.server() = Some(self.installation.launch.start());
     }
 
-    fn server(&self) -> std::sync::MutexGuard<'_, Option<Server>> {
+    fn server(&self) -> MutexGuard<'_, Option<Server>> {
         self.installation
             .server
             .lock()
@@ -303,7 +292,6 @@ impl Installation {
             manifests,
             launch,
             server: Mutex::new(Some(server)),
-            turns: RwLock::default(),
             namespaces: AtomicU32::default(),
         };
         installation.await_enforcement();
@@ -312,16 +300,11 @@ impl Installation {
 
     /// After a test that was alone has failed: it may have left our server stopped, and no other should fail for that.
     fn mend(&self) {
-        if !self.turns.is_poisoned() {
-            return;
-        }
-        let _alone = self.turns.write().unwrap_or_else(PoisonError::into_inner);
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         if server.is_none() {
             *server = Some(self.launch.start());
         }
         self.await_enforcement();
-        self.turns.clear_poison();
     }
 
     /// The API server learns of the rules by a watch, a moment after the server has written them.

@@ -147,6 +147,13 @@ func (c *kindCluster) takeKubectl(ctx context.Context, image string) error {
 	if err != nil {
 		return err
 	}
+	server, err := buildKubectlServer(c.log)
+	if err != nil {
+		return err
+	}
+	if err := os.Symlink(server, filepath.Join(c.folder, "bin", kubectlServer)); err != nil {
+		return err
+	}
 	return os.Symlink(filepath.Join(programs, "kubectl"), kubectl)
 }
 

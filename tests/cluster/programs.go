@@ -57,6 +57,11 @@ func findPrograms(log io.Writer) (*programs, error) {
 	for _, name := range missing {
 		found.path[name] = filepath.Join(folder, name)
 	}
+	if slices.Contains(missing, "kubectl") {
+		if found.path[kubectlServer], err = buildKubectlServer(log); err != nil {
+			return nil, err
+		}
+	}
 	if found.built == "" {
 		found.built = folder
 	}
@@ -77,6 +82,27 @@ func buildOnce(log io.Writer) (string, error) {
 	return once(fmt.Sprintf("kubernetes-%s-%s-%s", version, runtime.GOARCH, hash), func(folder string) error {
 		return compile(log, source, version, folder)
 	})
+}
+
+// What answers one call of kubectl after the other; see its package.
+const kubectlServer = "kubectl-server"
+
+// buildKubectlServer builds it unless the cache has it, and returns its path. It stands apart from the programs of a
+// cluster, whose images are not to change with it.
+func buildKubectlServer(log io.Writer) (string, error) {
+	source, err := moduleFolder()
+	if err != nil {
+		return "", err
+	}
+	hash, err := fingerprint(source, "go.mod", "go.sum", filepath.Join(kubectlServer, "main.go"))
+	if err != nil {
+		return "", err
+	}
+	folder, err := once(fmt.Sprintf("%s-%s-%s", kubectlServer, runtime.GOARCH, hash), func(folder string) error {
+		fmt.Fprintf(log, "cluster: building %s (once)\n", kubectlServer)
+		return goBuild("./"+kubectlServer, filepath.Join(folder, kubectlServer))
+	})
+	return filepath.Join(folder, kubectlServer), err
 }
 
 func compile(log io.Writer, source, version, folder string) error {

@@ -1,6 +1,9 @@
 //! kubectl as one user, with its answers as values.
 
+mod server;
+
 use std::{
+    collections::HashMap,
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -10,12 +13,14 @@ use std::{
 #[derive(Clone, Debug)]
 pub struct Kubectl {
     program: PathBuf,
+    /// What runs it where one call after the other is waited for; else each is a process.
+    server: Option<PathBuf>,
     kubeconfig: PathBuf,
     namespace: Option<String>,
 }
 
 /// What a call of kubectl answered.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Answer {
     passed: bool,
     pub stdout: String,
@@ -30,6 +35,7 @@ const MEMORY: &str = "512MiB";
 impl Kubectl {
     pub fn new(program: PathBuf, kubeconfig: PathBuf) -> Self {
         Self {
+            server: server::beside(&program),
             program,
             kubeconfig,
             namespace: None,
@@ -69,7 +75,9 @@ impl Kubectl {
 
     /// `kubectl apply -f -`
     pub fn apply(&self, objects: &str) -> Answer {
-        self.feed("apply -f -", objects)
+        // To find the difference it would read the API server's schema of the whole group, twice for each object, which
+        // takes longer than all the rest. It knows the kinds that we apply.
+        self.feed("apply --openapi-patch=false -f -", objects)
     }
 
     /// Lets a shell run this, with kubectl in its PATH.
@@ -89,15 +97,22 @@ impl Kubectl {
     /// kubectl, for who wants to start it himself.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.env("KUBECONFIG", &self.kubeconfig);
-        // Not in the home of whoever runs the tests.
-        command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));
-        // It lives for a moment, and thousands of times: collecting garbage would be a fifth of its work.
+        command.envs(self.envs());
+        // It lives for a moment: collecting garbage would be a fifth of its work.
         command.env("GOGC", "off").env("GOMEMLIMIT", MEMORY);
         if let Some(namespace) = &self.namespace {
             command.args(["--namespace", namespace]);
         }
         command
+    }
+
+    fn envs(&self) -> HashMap<&'static str, String> {
+        // Not in the home of whoever runs the tests.
+        let cache = self.kubeconfig.with_extension("cache");
+        let paths = [("KUBECONFIG", &self.kubeconfig), ("KUBECACHEDIR", &cache)];
+        paths
+            .map(|(name, path)| (name, path.display().to_string()))
+            .into()
     }
 
     /// Says of a pod what a kubelet would, as a merge patch of it.
@@ -117,6 +132,18 @@ impl Kubectl {
 
     /// Calls kubectl with arguments as they are, which may hold spaces.
     pub fn call_with(&self, arguments: &[&str], input: Option<&str>) -> Answer {
+        if let Some(server) = &self.server {
+            let namespace = self.namespace.as_deref();
+            let namespace = namespace.map(|name| ["--namespace", name]);
+            let arguments = [namespace.as_slice().as_flattened(), arguments].concat();
+            let input = input.unwrap_or_default();
+            return server::call(server, &arguments, &self.envs(), input);
+        }
+        self.call_anew(arguments, input)
+    }
+
+    /// The same, by a process for this call alone.
+    pub fn call_anew(&self, arguments: &[&str], input: Option<&str>) -> Answer {
         let mut command = self.command();
         command
             .args(arguments)

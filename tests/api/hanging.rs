@@ -19,17 +19,27 @@ use crate::support::{
 /// The `timeoutSeconds` of all our entries.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a busy machine may add to a call.
-const SLACK: Duration = Duration::from_secs(2);
-
 /// Makes an object, for which the API server waits for so many of our entries, one after the other, as long as each says.
 #[track_caller]
 fn create(kubectl: &Kubectl, object: &Value, entries: u32) -> Answer {
-    let begun = Instant::now();
+    let (before, begun) = (unanswered(kubectl), Instant::now());
     let answer = kubectl.feed("create -f -", &object.to_string());
-    let (took, due) = (begun.elapsed(), entries * TIMEOUT);
-    assert!(took >= due && took < due + SLACK, "{took:?}: {answer:?}");
+    let (took, waited) = (begun.elapsed(), unanswered(kubectl) - before);
+    assert_eq!(waited, entries, "{answer:?}");
+    assert!(took >= entries * TIMEOUT, "{took:?}: {answer:?}");
     answer
+}
+
+/// How often the API server has called a webhook in vain, and gone on or refused.
+fn unanswered(kubectl: &Kubectl) -> u32 {
+    let metrics = kubectl.call("get --raw /metrics").ok();
+    let counts = metrics.lines().filter(|line| {
+        line.starts_with("apiserver_admission_webhook_fail_open_count{")
+            || line.starts_with("apiserver_admission_webhook_rejection_count{")
+                && line.contains(r#"error_type="calling_webhook_error""#)
+    });
+    let counts = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok());
+    counts.sum()
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn an_update_is_sent_when_it_changes_what_a_rule_reads_below_the_template() {
     let after =
         named().map(|(name, (_, (specimen, pointer)))| without(&rollout(specimen, &name), pointer));
     namespace.developer.feed("create -f -", &list(before)).ok();
-    namespace.developer.feed("replace -f -", &list(after)).ok();
+    namespace.developer.replace(&list(after)).ok();
 
     for (name, (field, _)) in named() {
         let asked: Vec<_> = namespace

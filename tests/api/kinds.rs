@@ -52,10 +52,7 @@ fn each_kind_is_judged_again_when_its_template_changes() {
             .apply(&workload(kind, &name, sound_spec()).to_string())
             .ok();
         let bad = workload(kind, &name, bare_spec()).to_string();
-        assert_refused(
-            namespace.developer.feed("replace -f -", &bad).refusal(),
-            RULE,
-        );
+        assert_refused(namespace.developer.replace(&bad).refusal(), RULE);
     }
 }
 
@@ -92,7 +89,7 @@ fn a_kind_whose_template_stands_elsewhere_is_judged_by_an_entry_of_its_own() {
     for change in others {
         developer.call(change).ok();
     }
-    refused(developer.feed("replace -f -", &widget("good", bare_spec())));
+    refused(developer.replace(&widget("good", bare_spec())));
 
     let asked = namespace.answers("good", 1 + others.len() + 1);
     let asked: Vec<_> = asked

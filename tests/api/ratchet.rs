@@ -145,7 +145,7 @@ fn what_is_reordered_or_only_renamed_stays_what_it_was() {
         let object = object.to_string();
         // kubectl sends the version that it reads a moment before, and a controller may write in between.
         eventually("nobody to write meanwhile", || {
-            let answer = namespace.developer.feed("replace -f -", &object);
+            let answer = namespace.developer.replace(&object);
             let collided = answer.stderr.contains("(Conflict)");
             (!collided)
                 .then_some(answer)

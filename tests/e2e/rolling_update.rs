@@ -75,10 +75,7 @@ fn delay_hook(stage: &Stage) {
         "resources": {"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}},
     });
     containers.insert(0, copy);
-    stage
-        .kubectl
-        .feed("replace -f -", &deployment.to_string())
-        .ok();
+    stage.kubectl.replace(&deployment.to_string()).ok();
 }
 
 fn push(list: &mut Value, item: Value) {

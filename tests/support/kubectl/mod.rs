@@ -9,6 +9,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use super::wait::eventually;
+
 /// kubectl with the kubeconfig of one user.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
@@ -78,6 +80,19 @@ impl Kubectl {
         // To find the difference it would read the API server's schema of the whole group, twice for each object, which
         // takes longer than all the rest. It knows the kinds that we apply.
         self.feed("apply --openapi-patch=false -f -", objects)
+    }
+
+    /// `kubectl replace -f -`. It reads and then writes: where a controller has written in between, it is called again.
+    pub fn replace(&self, objects: &str) -> Answer {
+        eventually("nobody else to write", || {
+            let answer = self.feed("replace -f -", objects);
+            let conflict = answer.stderr.contains("the object has been modified");
+            if conflict {
+                Err(answer.stderr)
+            } else {
+                Ok(answer)
+            }
+        })
     }
 
     /// Lets a shell run this, with kubectl in its PATH.

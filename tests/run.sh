@@ -22,23 +22,30 @@ check() { # check NAME COMMAND...
   esac
 }
 
-# Those that talk to a control plane mostly wait for it, or for each other: with a thread a core, both are idle most of
-# the time. With more than five in all, what a test starts waits for a core so long that others give it up.
+# With fewer threads a core is idle now and then; with more, what a test starts waits for one so long that others give it up.
 threads=${RUST_TEST_THREADS:-$((3 * $(nproc)))}
-[ "$threads" -lt 12 ] || threads=12
+[ "$threads" -lt 10 ] || threads=10
 
-# What our own proof decides takes minutes, whatever the machine: it begins with the others, and not after them, where its
-# name would put it. The tests' own lines are kept, so that they can be shown together at the end.
+# What talks to a control plane comes last: it mostly waits for that, or for others, but takes all that it can get of the
+# cores, and what comes first asks for answers within a time. Of it, what our own proof decides takes minutes, whatever the
+# machine: it begins with the others, and not after them, where its name would put it. The tests' own lines are kept, so that
+# they can be shown together at the end.
 cargo_test() {
-  local slow=api::self_proof status=0
-  local few=$((threads / 2 + 1))
-  cargo test --locked --no-fail-fast --test integration -- --test-threads="$few" "$slow" >target/slow.log 2>&1 &
-  local at_it=$!
-  cargo test --locked --no-fail-fast -- --test-threads="$threads" --skip "$slow" 2>&1 | tee target/test.log
-  [ "${PIPESTATUS[0]}" = 0 ] || status=1
+  local slow=api::self_proof status=0 at_it
+  : >target/test.log
+  told() {
+    "$@" 2>&1 | tee -a target/test.log
+    [ "${PIPESTATUS[0]}" = 0 ] || status=1
+  }
+  told cargo test --locked --no-fail-fast --lib --bins -- --test-threads="$threads"
+  told cargo test --locked --no-fail-fast --test integration -- --test-threads="$threads" --skip api::
+  cargo test --locked --test integration -- --test-threads=$((threads / 2 + 1)) "$slow" >target/slow.log 2>&1 &
+  at_it=$!
+  told cargo test --locked --test integration -- --test-threads="$threads" api:: --skip "$slow"
   wait "$at_it" || status=1
   printf '\nBeside them, in the background:\n'
   tee -a target/test.log <target/slow.log
+  told cargo test --locked --doc
   return $status
 }
 

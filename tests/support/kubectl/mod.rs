@@ -86,8 +86,8 @@ impl Kubectl {
     pub fn replace(&self, objects: &str) -> Answer {
         eventually("nobody else to write", || {
             let answer = self.feed("replace -f -", objects);
-            let conflict = answer.stderr.contains("the object has been modified");
-            if conflict {
+            let collided = answer.stderr.contains("(Conflict)");
+            if collided {
                 Err(answer.stderr)
             } else {
                 Ok(answer)
@@ -102,8 +102,7 @@ impl Kubectl {
         let output = Command::new("sh")
             .args(["-c", script])
             .env("PATH", format!("{}:{path}", folder.display()))
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"))
+            .envs(self.envs())
             .output()
             .expect("sh starts");
         Answer::of(output)

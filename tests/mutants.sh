@@ -1,7 +1,7 @@
 #!/bin/bash
 # Takes away one guard after another, each of which keeps an exemption from being a way round the rules (or keeps what
-# must pass from being refused), and sees that the tests which its patch names fail. Works on a copy of the sources in
-# target/mutants. MUTANT=ratchet-worse, or a shell pattern, for some of them.
+# must pass from being refused, or a drain from losing somebody), and sees that the tests which its patch names fail. Works
+# on a copy of the sources in target/mutants. MUTANT=ratchet-worse, or a shell pattern, for some of them.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 folder=$PWD/target/mutants

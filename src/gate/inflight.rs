@@ -1,14 +1,23 @@
 //! Who is still being served: a drain ends when nobody is.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
-/// Counts everything that a drain waits for: exchanges from the first byte of the request to the
-/// last byte of the response, held requests, upgraded streams, TCP connections.
+/// How long a drain waits for the first request of a new connection. A client that connects has
+/// something to ask, but may wait for a core between the two. What browsers open ahead of need
+/// is given up after it. Go's HTTP/2 server takes a second for what may be under way, too.
+pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// Counts everything that a drain waits for: new connections until the first request, or for
+/// [`FIRST_REQUEST`], exchanges from the first byte of the request to the last byte of the response,
+/// held requests, upgraded streams, TCP connections.
 #[derive(Debug, Clone, Default)]
 pub(super) struct InFlight(Arc<Inner>);
 
@@ -30,11 +39,15 @@ impl InFlight {
         Busy(Arc::clone(&self.0))
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.busy.load(Ordering::Relaxed) == 0
+    }
+
     /// Waits until nobody is being served.
     pub(super) async fn idle(&self) {
         loop {
             let idle = self.0.idle.notified();
-            if self.0.busy.load(Ordering::Relaxed) == 0 {
+            if self.is_idle() {
                 return;
             }
             idle.await;

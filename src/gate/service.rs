@@ -6,14 +6,15 @@ use metrics::Counter;
 use socket2::Socket;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::{JoinSet, yield_now},
     time::sleep_until,
 };
 use tracing::error;
 
 use super::{
     dial::App,
+    inflight::Busy,
     path::{Counted, Path},
     proxy,
     switch::{Drain, Passage, Valve},
@@ -46,6 +47,15 @@ pub struct Port {
     pub app: Vec<SocketAddr>,
     /// What is spoken on the port.
     pub protocol: Protocol,
+}
+
+/// A port that listens.
+#[derive(Debug)]
+struct Door {
+    path: Arc<Path>,
+    app: Arc<App>,
+    protocol: Protocol,
+    connections: JoinSet<()>,
 }
 
 /// What is spoken on a port.
@@ -121,8 +131,8 @@ impl DataPath {
         }
     }
 
-    /// Serves until a drain is done: when nothing is in flight after the drain's settling time, or
-    /// at its deadline. Whatever is still open then is closed.
+    /// Serves until a drain is done: when nothing is in flight after the drain's settling time and
+    /// nobody is left in the backlog, or at its deadline. Whatever is still open then is closed.
     ///
     /// Fails when a port cannot be listened on; ports are bound before, so this is rare.
     pub async fn run(self) -> io::Result<()> {
@@ -133,15 +143,19 @@ impl DataPath {
         } = self;
         let seats = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
         let mut doors = JoinSet::new();
+        let mut last_calls = Vec::new();
         for port in ports {
-            doors.spawn(open_door(port, Arc::clone(&path), Arc::clone(&seats)));
+            let (call, called) = oneshot::channel();
+            last_calls.push(call);
+            let (path, seats) = (Arc::clone(&path), Arc::clone(&seats));
+            doors.spawn(open_door(port, path, seats, called));
         }
         let mut valve = path.valve.clone();
         // Biased: no connection is accepted after the end of a drain. The first two arms live
         // through the whole loop; joining a task is cancel-safe.
         let ended = tokio::select! {
             biased;
-            () = drained(&path) => Ok(()),
+            () = drained(&path, last_calls) => Ok(()),
             () = async { loop { valve.changed().await; path.admission.advance(); } } => Ok(()),
             Some(door) = doors.join_next() => door.map_err(io::Error::other).and_then(|door| door),
         };
@@ -150,8 +164,27 @@ impl DataPath {
     }
 }
 
-/// Waits until a drain has begun and is done.
-async fn drained(path: &Path) {
+// === impl Door ===
+
+impl Door {
+    /// Serves a connection beside all others. From now on a drain waits for what is asked first on it.
+    fn serve(&mut self, stream: TcpStream, seat: Option<OwnedSemaphorePermit>) {
+        let (path, app) = (Arc::clone(&self.path), Arc::clone(&self.app));
+        let (protocol, busy) = (self.protocol, path.in_flight.enter());
+        self.connections.spawn(async move {
+            let traffic = Arc::clone(&path.traffic);
+            let _open = Counted::by(&traffic.connections);
+            match protocol {
+                Protocol::Http => proxy::serve(path, app, stream, busy).await,
+                Protocol::Tcp => tcp::serve(path, app, stream, busy).await,
+            }
+            drop(seat);
+        });
+    }
+}
+
+/// Waits until a drain has begun and is done. Each port gets its last call when nothing is in flight.
+async fn drained(path: &Path, last_calls: Vec<oneshot::Sender<Busy>>) {
     let mut valve = path.valve.clone();
     let Drain {
         settle,
@@ -166,6 +199,20 @@ async fn drained(path: &Path) {
     let idle = async {
         sleep_until(settle).await;
         path.in_flight.idle().await;
+        for call in last_calls {
+            // A port that does not listen any more has ended the data path with its error.
+            let _ = call.send(path.in_flight.enter());
+        }
+        loop {
+            path.in_flight.idle().await;
+            // What has come since the runtime looked at its sockets last, which may be long ago where
+            // cores are scarce: it looks now, and whom it wakes goes first. (So it does on one thread,
+            // which is all that the sidecar has.)
+            yield_now().await;
+            if path.in_flight.is_idle() {
+                break;
+            }
+        }
     };
     let cut_streams = async {
         sleep_until(stream_deadline).await;
@@ -182,36 +229,49 @@ async fn drained(path: &Path) {
     }
 }
 
-/// Listens on a port when its time has come and serves its connections.
-async fn open_door(port: Port, path: Arc<Path>, seats: Arc<Semaphore>) -> io::Result<()> {
+/// Listens on a port when its time has come and serves its connections; after the last call only
+/// those that were made by then.
+async fn open_door(
+    port: Port,
+    path: Arc<Path>,
+    seats: Arc<Semaphore>,
+    mut last_call: oneshot::Receiver<Busy>,
+) -> io::Result<()> {
     let Port {
         socket,
         app,
         protocol,
     } = port;
-    let app = Arc::new(App::new(app));
     if protocol == Protocol::Tcp || path.hold.refuse_to_accept {
         first_opening(&path).await;
     }
     let listener = listen(socket)?;
-    let mut connections = JoinSet::new();
-    loop {
-        // A seat first: who is not accepted waits in the kernel, which costs nothing here.
-        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
-            return Ok(());
+    let mut door = Door {
+        path,
+        app: Arc::new(App::new(app)),
+        protocol,
+        connections: JoinSet::new(),
+    };
+    let call = loop {
+        let next = async {
+            // A seat first: who is not accepted waits in the kernel, which costs nothing here.
+            let seat = Arc::clone(&seats).acquire_owned().await.ok();
+            (accept(&listener, &mut door.connections).await, seat)
         };
-        let stream = accept(&listener, &mut connections).await;
-        let (path, app) = (Arc::clone(&path), Arc::clone(&app));
-        connections.spawn(async move {
-            let traffic = Arc::clone(&path.traffic);
-            let _open = Counted::by(&traffic.connections);
-            match protocol {
-                Protocol::Http => proxy::serve(path, app, stream).await,
-                Protocol::Tcp => tcp::serve(path, app, stream).await,
-            }
-            drop(seat);
-        });
+        // Biased: the last call takes whoever has come. What is cancelled by it has accepted nobody.
+        tokio::select! {
+            biased;
+            call = &mut last_call => break call,
+            (stream, seat) = next => door.serve(stream, seat),
+        }
+    };
+    // Without seats: they may be taken by connections on which nothing is asked any more.
+    for stream in listener::backlog(listener)? {
+        door.serve(stream, None);
     }
+    // They have marks of their own, and the drain waits for these.
+    drop(call);
+    std::future::pending().await
 }
 
 async fn first_opening(path: &Path) {

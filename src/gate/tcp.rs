@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 
 use super::{
     dial::App,
+    inflight::Busy,
     path::Path,
     proxy::Buffer,
     queue::Verdict,
@@ -17,9 +18,9 @@ use super::{
 /// What a held connection takes: a task and two registrations. Its bytes stay in the kernel.
 const HELD_BYTES: usize = 1024;
 
-/// Serves a client from the first byte of either side: many protocols let the server begin.
-pub(super) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
-    let _busy = path.in_flight.enter();
+/// Serves a client from the first byte of either side: many protocols let the server begin. A drain
+/// waits for it to the end.
+pub(super) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream, _busy: Busy) {
     let verdict = match path.admission.pass_at_once() {
         Some(pass) => Verdict::Pass(pass),
         None => {

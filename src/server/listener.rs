@@ -60,6 +60,29 @@ pub(crate) async fn accept(listener: &TcpListener, errors: &Counter) -> (TcpStre
     }
 }
 
+/// Takes all connections that wait to be accepted, and then listens no more. Whether there are any is asked of the kernel:
+/// the runtime learns of them only when it has polled for them.
+#[cfg(feature = "gate")]
+pub(crate) fn backlog(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
+    let listener = listener.into_std()?;
+    let mut waiting = Vec::new();
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true)?;
+                waiting.push(TcpStream::from_std(stream)?);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(waiting),
+            // No descriptors, no memory: those who got one are served.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept all connections that are waiting");
+                return Ok(waiting);
+            }
+        }
+    }
+}
+
 /// The client was gone before its connection was accepted: accept(2), "Error handling".
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
@@ -111,6 +134,20 @@ mod tests {
             client.unwrap().local_addr().unwrap().port(),
             accepted.1.port()
         );
+    }
+
+    #[cfg(feature = "gate")]
+    #[tokio::test]
+    async fn the_backlog_is_all_who_connected_and_then_nobody_listens() {
+        let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let listener = bind("--listen", address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let clients = [(); 3].map(|()| std::net::TcpStream::connect(address).unwrap());
+        let waiting = backlog(listener).unwrap();
+        let peers = waiting.iter().map(|stream| stream.peer_addr().unwrap());
+        assert!(peers.eq(clients.iter().map(|client| client.local_addr().unwrap())));
+        let refused = std::net::TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]

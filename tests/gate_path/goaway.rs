@@ -5,7 +5,6 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
 use http::{Request, Response, StatusCode};
-use portcullis::gate::switch::{Drain, Passage};
 use tokio::{
     net::{TcpSocket, TcpStream},
     sync::oneshot,
@@ -19,20 +18,6 @@ use super::{
 
 /// What `last_stream_id` is in a GOAWAY that refuses nothing.
 const NONE_REFUSED: u32 = 0x7fff_ffff;
-
-fn drain(gate: &Gate, settle: Duration) {
-    let now = Instant::now();
-    gate.switch.set(Passage::Draining(Drain {
-        settle: now + settle,
-        stream_deadline: now + PATIENCE,
-        deadline: now + PATIENCE,
-    }));
-}
-
-async fn drained(gate: Gate) {
-    let run = timeout(PATIENCE, gate.run).await;
-    run.expect("never drained").unwrap().unwrap();
-}
 
 fn get() -> Request<()> {
     Request::get("http://shop/").body(()).unwrap()
@@ -73,20 +58,20 @@ async fn a_request_that_was_begun_before_the_goaway_was_read_is_answered() {
         () = answered(first) => {}
         _ = &mut connection => panic!("the connection has ended"),
     }
-    drain(&gate, Duration::ZERO);
+    gate.drain(Instant::now());
     // Nobody drives the client's connection meanwhile, as when its thread has no core.
     until("told to go", || unread.has_goaway()).await;
     let (second, _) = sender.send_request(get(), true).unwrap();
     let driven = tokio::spawn(connection);
     answered(second).await;
     timeout(PATIENCE, driven).await.unwrap().unwrap().unwrap();
-    drained(gate).await;
+    gate.drained().await;
 }
 
 #[tokio::test]
 async fn a_client_that_comes_during_the_drain_gets_an_answer_and_is_then_told_to_go() {
     let gate = Gate::open(echo(App::listen().await));
-    drain(&gate, PATIENCE);
+    gate.drain(Instant::now() + PATIENCE);
     let stream = gate.client().await.stream;
     let (sender, mut connection) = h2::client::handshake::<_>(stream).await.unwrap();
     let mut pings = connection.ping_pong().unwrap();
@@ -183,7 +168,7 @@ async fn the_last_goaway_comes_after_the_answer_to_a_ping_and_names_the_last_str
     let mut client = Frame::connect(&gate).await;
     Frame::ask(1, &mut client).await;
     assert_eq!(Frame::next(Frame::HEADERS, &mut client).await.stream, 1);
-    drain(&gate, PATIENCE);
+    gate.drain(Instant::now() + PATIENCE);
     assert_eq!(Frame::goaway(&mut client).await, NONE_REFUSED);
     Frame::ask(3, &mut client).await;
     assert_eq!(Frame::next(Frame::HEADERS, &mut client).await.stream, 3);
@@ -207,8 +192,8 @@ async fn a_drain_waits_for_no_client_that_never_answers_and_never_leaves() {
     Frame::ask(1, &mut client).await;
     Frame::next(Frame::HEADERS, &mut client).await;
     let began = Instant::now();
-    drain(&gate, Duration::ZERO);
-    drained(gate).await;
+    gate.drain(Instant::now());
+    gate.drained().await;
     assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
 }
 
@@ -268,7 +253,7 @@ async fn a_slow_reader_gets_the_end_of_the_last_response() {
         response = response => response.unwrap().into_body(),
         _ = &mut connection => panic!("the connection has ended"),
     };
-    drain(&gate, Duration::ZERO);
+    gate.drain(Instant::now());
     tell.send(()).unwrap();
     let traffic = Arc::clone(&gate.traffic);
     let mut size = tokio::select! {
@@ -283,5 +268,5 @@ async fn a_slow_reader_gets_the_end_of_the_last_response() {
     size += read(&mut body, || true).await;
     assert_eq!(size, SIZE);
     timeout(PATIENCE, driven).await.unwrap().unwrap().unwrap();
-    drained(gate).await;
+    gate.drained().await;
 }

@@ -9,7 +9,7 @@ use std::{
 
 use portcullis::gate::{
     service::{ClientWaits, DataPath, GrpcRefusal, HoldLimits, Limits, Port, Protocol},
-    switch::{self, AppLoss, Passage, Switch},
+    switch::{self, AppLoss, Drain, Passage, Switch},
     traffic::Traffic,
 };
 use socket2::{Domain, Socket, Type};
@@ -18,7 +18,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// How long a test waits for what must happen: far more than it takes on a busy machine.
@@ -88,6 +88,23 @@ impl Gate {
 
     pub async fn client(&self) -> Client {
         Client::connect(self.address).await
+    }
+
+    /// Begins a drain that is done when nothing is in flight after `settle`. Its deadlines are long after a test has lost
+    /// its patience.
+    pub fn drain(&self, settle: Instant) {
+        let deadline = settle + 10 * PATIENCE;
+        self.switch.set(Passage::Draining(Drain {
+            settle,
+            stream_deadline: deadline,
+            deadline,
+        }));
+    }
+
+    /// Waits until the drain is done.
+    pub async fn drained(self) {
+        let ended = timeout(PATIENCE, self.run).await;
+        ended.expect("never drained").unwrap().unwrap();
     }
 
     /// One request on a connection of its own; the whole answer, until the gate closes.

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use portcullis::gate::{
     reason::Reason,
     service::{GrpcRefusal, Limits, Protocol},
-    switch::{Drain, Passage},
+    switch::Passage,
     traffic::HoldEnd,
 };
 use tokio::{io::AsyncWriteExt, time::Instant};
@@ -229,13 +229,7 @@ async fn a_drain_says_goaway_twice_and_loses_no_stream() {
     let mut sender = connect(gate.address).await.ready().await.unwrap();
     let (response, mut body) = sender.send_request(request("/"), false).unwrap();
     let response = response.await.unwrap();
-    let now = Instant::now();
-    let (settle, deadline) = (now, now + PATIENCE);
-    gate.switch.set(Passage::Draining(Drain {
-        settle,
-        stream_deadline: deadline,
-        deadline,
-    }));
+    gate.drain(Instant::now());
     // The connection takes no more streams, and says so without an error for the one it has.
     let closed = async {
         while let Ok(next) = sender.clone().ready().await {
@@ -250,11 +244,7 @@ async fn a_drain_says_goaway_twice_and_loses_no_stream() {
     let (data, trailers) = read(response.into_body()).await;
     assert_eq!(data, b"latelate");
     assert_eq!(trailers.unwrap()["grpc-status"], "0");
-    tokio::time::timeout(PATIENCE, gate.run)
-        .await
-        .expect("never drained")
-        .unwrap()
-        .unwrap();
+    gate.drained().await;
 }
 
 #[tokio::test]

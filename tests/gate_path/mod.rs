@@ -19,6 +19,9 @@ mod ramp;
 // The end for HTTP/2, whose connections end by agreement.
 mod goaway;
 
+// The end for who comes when it is all but over.
+mod late;
+
 // What goes wrong.
 mod faults;
 

@@ -13,10 +13,7 @@ use portcullis::gate::{
     service::Protocol,
     switch::{Drain, OnFull, Passage},
 };
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::{net::TcpStream, time::Instant};
 
 use super::harness::{App, Gate, PATIENCE, header, until};
 
@@ -28,10 +25,10 @@ fn ramp(limit: u32, on_full: OnFull) -> Passage {
     Passage::Ramp { limit, on_full }
 }
 
-fn draining(settle: Duration, streams: Duration, deadline: Duration) -> Passage {
+fn draining(streams: Duration, deadline: Duration) -> Passage {
     let now = Instant::now();
     Passage::Draining(Drain {
-        settle: now + settle,
+        settle: now,
         stream_deadline: now + streams,
         deadline: now + deadline,
     })
@@ -155,8 +152,7 @@ async fn a_drain_waits_for_what_is_in_flight_and_says_close() {
         .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
         .await;
     slow.head().await;
-    gate.switch
-        .set(draining(Duration::ZERO, PATIENCE, PATIENCE));
+    gate.drain(Instant::now());
     // New connections are served while the drain waits, and told to go elsewhere.
     let mut late = gate.client().await;
     late.send(GET).await;
@@ -172,13 +168,10 @@ async fn a_drain_waits_for_what_is_in_flight_and_says_close() {
     assert!(!gate.run.is_finished(), "a body is under way");
     server.send("done").await;
     assert_eq!(slow.bytes(4).await, b"done");
-    timeout(PATIENCE, gate.run)
-        .await
-        .expect("never drained")
-        .unwrap()
-        .unwrap();
+    let address = gate.address;
+    gate.drained().await;
     assert!(
-        TcpStream::connect(gate.address).await.is_err(),
+        TcpStream::connect(address).await.is_err(),
         "still listening"
     );
 }
@@ -190,14 +183,9 @@ async fn a_drain_serves_what_was_held() {
     let mut client = gate.client().await;
     client.send(GET).await;
     until("held", || gate.traffic.held.value() == 1).await;
-    gate.switch
-        .set(draining(Duration::ZERO, PATIENCE, PATIENCE));
+    gate.drain(Instant::now());
     assert!(client.rest().await.starts_with("HTTP/1.1 200 OK\r\n"));
-    timeout(PATIENCE, gate.run)
-        .await
-        .expect("never drained")
-        .unwrap()
-        .unwrap();
+    gate.drained().await;
 }
 
 #[tokio::test]
@@ -207,14 +195,10 @@ async fn a_drain_accepts_until_it_has_settled() {
     drop(gate.client().await);
     let settle = Duration::from_millis(400);
     let start = Instant::now();
-    gate.switch.set(draining(settle, PATIENCE, PATIENCE));
+    gate.drain(start + settle);
     let answer = gate.ask(GET).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    timeout(PATIENCE, gate.run)
-        .await
-        .expect("never drained")
-        .unwrap()
-        .unwrap();
+    gate.drained().await;
     assert!(start.elapsed() >= settle);
 }
 
@@ -225,21 +209,14 @@ async fn streams_end_at_their_deadline_and_all_else_at_the_last() {
     let mut socket = gate.client().await;
     socket.send(UPGRADE).await;
     socket.head().await;
-    gate.switch.set(draining(
-        Duration::ZERO,
-        Duration::from_millis(100),
-        PATIENCE,
-    ));
+    gate.switch
+        .set(draining(Duration::from_millis(100), PATIENCE));
     let start = Instant::now();
     assert!(
         socket.end().await.is_err(),
         "a cut stream is not a finished one"
     );
-    timeout(PATIENCE, gate.run)
-        .await
-        .expect("never drained")
-        .unwrap()
-        .unwrap();
+    gate.drained().await;
     assert!(start.elapsed() >= Duration::from_millis(90));
 }
 
@@ -253,12 +230,7 @@ async fn a_drain_always_ends() {
     server.head().await;
     let deadline = Duration::from_millis(200);
     let start = Instant::now();
-    gate.switch
-        .set(draining(Duration::ZERO, deadline, deadline));
-    timeout(PATIENCE, gate.run)
-        .await
-        .expect("never drained")
-        .unwrap()
-        .unwrap();
+    gate.switch.set(draining(deadline, deadline));
+    gate.drained().await;
     assert!(start.elapsed() >= deadline);
 }

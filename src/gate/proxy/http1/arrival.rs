@@ -30,6 +30,7 @@ impl Session {
         if !self.wait_for_request().await {
             return None;
         }
+        self.is_asked();
         let wait = self.path.client.head;
         let told_apart = async {
             loop {
@@ -50,18 +51,19 @@ impl Session {
         if self.inbound.is_empty() && !self.wait_for_request().await {
             return Ok(None);
         }
-        let busy = self.path.in_flight.enter();
+        self.is_asked();
         let mut block = self.path.blocks.take();
         let request = self.read_head(&mut block).await?;
         // A request that waits, in the hold queue or for the app, takes no more than it needs.
         let head = block.as_slice().to_vec();
         self.path.blocks.give(block);
         self.inbound.release(&self.path.blocks);
-        Ok(request.map(|request| Asked {
-            request,
-            head,
-            busy,
-        }))
+        Ok(request.map(|request| Asked { request, head }))
+    }
+
+    /// From the first byte of a request a drain waits until it is answered.
+    fn is_asked(&mut self) {
+        self.busy.get_or_insert_with(|| self.path.in_flight.enter());
     }
 
     /// Waits for the first bytes of a request. Meanwhile the app may close its connection.
@@ -79,6 +81,8 @@ impl Session {
                 Woken::Client => {}
                 Woken::App => self.check_link(),
                 Woken::Clock => {
+                    // It has had the time for its first request.
+                    self.busy = None;
                     let end = self.last_seen + self.path.client.idle;
                     if Instant::now() >= end {
                         return false;

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::gate::{
     dial::App,
-    inflight::Busy,
+    inflight::{Busy, FIRST_REQUEST},
     path::{Counted, Path},
     queue::{Pass, Verdict},
     reason::Reason,
@@ -47,6 +47,8 @@ struct Session {
     client: TcpStream,
     inbound: Buffer,
     link: Option<Link>,
+    /// While a drain has to wait for the client.
+    busy: Option<Busy>,
     idle_end: Pin<Box<Sleep>>,
     last_seen: Instant,
 }
@@ -65,7 +67,6 @@ struct Asked {
     request: Request,
     /// The head as the app gets it.
     head: Vec<u8>,
-    busy: Busy,
 }
 
 /// What happens to the client connection next.
@@ -80,13 +81,13 @@ enum Next {
     /// It has left.
     Gone,
     /// It became a tunnel.
-    Tunnel(Side, Busy),
+    Tunnel(Side),
 }
 
-/// Serves a client until one of the two has had enough.
-pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
+/// Serves a client until one of the two has had enough. A drain waits for its first request by `busy`.
+pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream, busy: Busy) {
     let last_seen = Instant::now();
-    let idle_end = Box::pin(sleep(path.client.idle));
+    let idle_end = Box::pin(sleep(path.client.idle.min(FIRST_REQUEST)));
     let inbound = Buffer::default();
     let mut session = Session {
         path,
@@ -94,6 +95,7 @@ pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
         client,
         inbound,
         link: None,
+        busy: Some(busy),
         idle_end,
         last_seen,
     };
@@ -105,10 +107,11 @@ pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
                 app,
                 client,
                 inbound,
+                busy,
                 ..
             } = session;
             // Boxed: connections of HTTP/1 need not have the room for it.
-            return Box::pin(http2::serve(path, app, client, inbound)).await;
+            return Box::pin(http2::serve(path, app, client, inbound, busy)).await;
         }
         None => return,
     }
@@ -119,15 +122,12 @@ pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
             Err(reason) => session.refuse(reason, true, false).await,
         };
         match next {
-            Next::Keep => {}
-            Next::Close => {
-                // A drain waits until the client has had the time to read its last response.
-                let _busy = session.path.in_flight.enter();
-                return socket::close_gently(session.client).await;
-            }
+            Next::Keep => session.busy = None,
+            // A drain waits until the client has had the time to read its last response.
+            Next::Close => return socket::close_gently(session.client).await,
             Next::Reset => return socket::reset(session.client),
             Next::Gone => return,
-            Next::Tunnel(app, _busy) => {
+            Next::Tunnel(app) => {
                 let client = Side {
                     stream: session.client,
                     buffer: session.inbound,
@@ -143,11 +143,7 @@ pub(crate) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream) {
 impl Session {
     /// Gets a request answered: by the app if it may pass.
     async fn answer(&mut self, asked: Asked) -> Next {
-        let Asked {
-            request,
-            head,
-            busy,
-        } = asked;
+        let Asked { request, head } = asked;
         let pass = match self.path.admission.pass_at_once() {
             Some(pass) => pass,
             None => match self.wait_for_passage(head.len()).await {
@@ -159,7 +155,7 @@ impl Session {
         };
         let path = Arc::clone(&self.path);
         let in_flight = Counted::by(&path.traffic.in_flight);
-        let next = self.ask(&request, &head, pass, busy).await;
+        let next = self.ask(&request, &head, pass).await;
         drop(in_flight);
         self.last_seen = Instant::now();
         next
@@ -174,7 +170,7 @@ impl Session {
     }
 
     /// Sends a request to the app, a second time only where that can do no harm.
-    async fn ask(&mut self, request: &Request, head: &[u8], mut pass: Pass, busy: Busy) -> Next {
+    async fn ask(&mut self, request: &Request, head: &[u8], mut pass: Pass) -> Next {
         loop {
             let mut link = match self.usable_link(request) {
                 Some(link) => link,
@@ -195,7 +191,7 @@ impl Session {
                 slot: pass.slot.take(),
             };
             match exchange.run(head).await {
-                Ok(response) if response.status == 101 => return Next::Tunnel(link.side, busy),
+                Ok(response) if response.status == 101 => return Next::Tunnel(link.side),
                 Ok(response) => return self.after(response, link),
                 // Unsent, or idempotent and empty: once more, on a new connection.
                 Err(Failure::NoAnswer { unsent, kind, slot })

@@ -34,7 +34,11 @@ use self::{
     wire::{Notice, Wire},
 };
 use super::buffer::Buffer;
-use crate::gate::{dial::App, inflight::Busy, path::Path};
+use crate::gate::{
+    dial::App,
+    inflight::{Busy, FIRST_REQUEST},
+    path::Path,
+};
 
 /// How long a client may take from the preface to its settings.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,9 +72,8 @@ const OPEN_WINDOW: u32 = 1 << 20;
 /// What a stream may have sent that the other side has not taken.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How long a client that was told to go elsewhere may take to stop opening streams, and one that
-/// came to a draining gate to open its first. RFC 9113, section 6.8, asks for a round trip at least;
-/// Go's HTTP/2 server takes a second for it, too.
+/// How long a client that was told to go elsewhere may take to stop opening streams. RFC 9113,
+/// section 6.8, asks for a round trip at least; Go's HTTP/2 server takes a second for it, too.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// How long a drain waits for the answer to a PING: as long as for a sign of life at the end.
@@ -82,8 +85,8 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How far a client was told that the gate goes away.
 #[derive(Debug)]
 enum Leave {
-    /// Not at all. It is owed until then to send its first request, should it have come late.
-    Untold { owed: Option<Instant> },
+    /// Not at all. A drain waits until then for its first request, should it have come late.
+    Untold { owed: Option<(Instant, Busy)> },
     /// It is to open no more streams; from then on they are refused.
     Told { until: Instant, busy: Busy },
     /// Streams that it opens are refused once it has answered a PING, which it does when it has
@@ -93,8 +96,15 @@ enum Leave {
     Given,
 }
 
-/// Serves a client whose first bytes, already read, are those of HTTP/2.
-pub(super) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream, first: Buffer) {
+/// Serves a client whose first bytes, already read, are those of HTTP/2. A drain waits for its first
+/// request by `busy`.
+pub(super) async fn serve(
+    path: Arc<Path>,
+    app: Arc<App>,
+    client: TcpStream,
+    first: Buffer,
+    busy: Option<Busy>,
+) {
     let wire = Wire::new(first, client, path.in_flight.clone());
     let notice = wire.notice();
     let handshake = server::Builder::new()
@@ -110,7 +120,8 @@ pub(super) async fn serve(path: Arc<Path>, app: Arc<App>, client: TcpStream, fir
         return;
     };
     let upstream = Arc::new(Upstream::new(app));
-    run(path, upstream, connection, notice).await;
+    let owed = busy.map(|busy| (Instant::now() + FIRST_REQUEST, busy));
+    run(path, upstream, connection, notice, Leave::Untold { owed }).await;
 }
 
 async fn run(
@@ -118,11 +129,11 @@ async fn run(
     upstream: Arc<Upstream>,
     mut connection: server::Connection<Wire, Bytes>,
     notice: Notice,
+    mut leave: Leave,
 ) {
     let mut valve = path.valve.clone();
     let mut streams = JoinSet::new();
-    let (mut leave, mut raised) = (Leave::default(), false);
-    let mut unanswered = 0_usize;
+    let (mut raised, mut unanswered) = (false, 0_usize);
     // Of a stream that has ended, but whose last bytes may still be in the library's memory.
     let mut ended_last: Option<Busy> = None;
     loop {
@@ -146,11 +157,12 @@ async fn run(
                 polled
             }) => match accepted {
                 Some(Ok((request, respond))) => {
+                    let (path, upstream) = (Arc::clone(&path), Arc::clone(&upstream));
+                    let busy = path.in_flight.enter();
+                    streams.spawn(Exchange::new(path, upstream, respond).run(request, busy));
                     if let Leave::Untold { owed } = &mut leave {
                         *owed = None;
                     }
-                    let (path, upstream) = (Arc::clone(&path), Arc::clone(&upstream));
-                    streams.spawn(Exchange::new(path, upstream, respond).run(request));
                 }
                 // The end, or an error after which there is nothing but the end.
                 Some(Err(_)) | None => return,
@@ -173,13 +185,6 @@ async fn run(
 
 // === impl Leave ===
 
-impl Default for Leave {
-    fn default() -> Self {
-        let owed = Some(Instant::now() + GRACE);
-        Self::Untold { owed }
-    }
-}
-
 impl Leave {
     /// The next step, if its time has come.
     fn step(
@@ -192,7 +197,7 @@ impl Leave {
         match self {
             // ## Untold => Told
             // By a GOAWAY that refuses nothing.
-            Self::Untold { owed } if owed.is_none_or(|owed| owed <= now) => {
+            Self::Untold { owed } if owed.as_ref().is_none_or(|(until, _)| *until <= now) => {
                 notice.give();
                 let until = now + GRACE;
                 let busy = path.in_flight.enter();
@@ -219,7 +224,9 @@ impl Leave {
     /// Waits until the next step's time has come.
     async fn due(&self) {
         match self {
-            Self::Untold { owed: Some(at) }
+            Self::Untold {
+                owed: Some((at, _)),
+            }
             | Self::Told { until: at, .. }
             | Self::Final { until: at, .. } => sleep_until(*at).await,
             Self::Untold { owed: None } => {}

@@ -86,9 +86,8 @@ impl Exchange {
         }
     }
 
-    /// Gets the request answered. In flight it is for as long as the caller keeps its mark.
-    pub(super) async fn run(mut self, request: Request<RecvStream>) -> (Ended, Busy) {
-        let busy = self.path.in_flight.enter();
+    /// Gets the request answered. In flight it is for as long as the caller keeps `busy`.
+    pub(super) async fn run(mut self, request: Request<RecvStream>, busy: Busy) -> (Ended, Busy) {
         (self.serve(request).await, busy)
     }
 

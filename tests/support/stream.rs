@@ -12,8 +12,13 @@ use std::{
 };
 
 use http::{Request, header::CONTENT_TYPE};
+use hyper_util::{
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
+};
 use kube::{
     Client, Config, Error,
+    client::{ClientBuilder, ConfigExt as _},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use portcullis::contract::GATE_LABEL;
@@ -33,6 +38,11 @@ const SENDERS: usize = 4;
 /// Between two pairs of one of them. What goes wrong at a change lasts longer than that, and without it the streams of some
 /// tests would take all that there is of the machine from all tests.
 const PACE: Duration = Duration::from_millis(100);
+
+/// How long a connection to the API server may have been idle when it is used again. The API server closes it after 90 s
+/// (apiserver `pkg/server/secure_serving.go`), for which the usual client keeps it, too: it then would send on one that is
+/// being closed, now and then.
+const KEPT: Duration = Duration::from_secs(30);
 
 /// A stream that flows until [`Stream::end`].
 pub struct Stream {
@@ -143,9 +153,15 @@ async fn pair(client: &Client, path: &str) -> Result<(), Vec<String>> {
 pub async fn client(kubeconfig: &Path) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("it is a kubeconfig");
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let mut config = config.expect("it names one cluster");
-    config.default_retry = false;
-    Client::try_from(config).expect("its certificates are sound")
+    let config = config.expect("it names one cluster");
+    let connector = config.rustls_https_connector();
+    let pool = legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(KEPT)
+        .build(connector.expect("its certificates are sound"));
+    ClientBuilder::new(pool, config.default_namespace.clone())
+        .with_layer(&config.base_uri_layer())
+        .build()
 }
 
 /// A request that creates `object`.

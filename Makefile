@@ -30,12 +30,7 @@ test: packages ## Run all checks: lint, then unit, golden, socket, architecture,
 
 .PHONY: e2e
 e2e: packages ## Replay the stories of tests/e2e on a kind cluster; STORY=wrong_port, KEEP=1 leaves it up, KUBECONFIG=FILE takes yours
-ifeq ($(origin KUBECONFIG),command line)
-	@$(MAKE) --no-print-directory image test-images metrics-server $(if $(shell command -v jlink),jvm)
-	@tests/e2e.sh here
-else
-	@tests/e2e.sh
-endif
+	@tests/e2e.sh $(if $(filter command line,$(origin KUBECONFIG)),here)
 
 .PHONY: demo-gate
 demo-gate: packages ## Show what the traffic gate does: a bad start without it and with it, no cluster needed

@@ -2,7 +2,7 @@
 # The end-to-end tests, on a kind cluster of two nodes.
 #   tests/e2e.sh            makes the images, starts the cluster, runs the tests, stops it (not with KEEP=1)
 #   tests/e2e.sh images     makes the images, and no more
-#   tests/e2e.sh here       runs the tests on the cluster that kubectl points to
+#   tests/e2e.sh here       makes the images, runs the tests on the cluster that kubectl points to
 # STORY="wrong_port rollback" runs only what has one of these in its name, WITHOUT=jvm nothing that has one of those.
 # SHOW=1 shows what the tests print. IMAGES=made takes the images as they are.
 # THREADS=1 plays one story after the other, as what is measured wants it; three at a time without it.
@@ -48,9 +48,10 @@ if ! type javac jlink >/dev/null 2>&1 && grep -q _jvm_ <<<"$chosen"; then
 fi
 need jvm _jvm_
 need metrics-server ::autoscaled::
+[ -n "${IMAGES:-}" ] || make --no-print-directory image test-images "${extras[@]}"
+export IMAGES=made
+[ "${1:-}" != images ] || exit 0
 if [ "${1:-}" != here ]; then
-  [ -n "${IMAGES:-}" ] || make --no-print-directory image test-images "${extras[@]}"
-  [ "${1:-}" != images ] || exit 0
   exec target/cluster kind run -name "$name" -nodes 2 ${KEEP:+-keep} -- tests/e2e.sh here
 fi
 

@@ -191,6 +191,7 @@ fn orders(listen: u16, sending: Duration) -> Orders {
         connections: Connections::New,
         patience: Duration::from_secs(15),
         settle: false,
+        source_port: None,
     }
 }
 

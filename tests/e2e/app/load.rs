@@ -1,8 +1,12 @@
 //! A client that sends so many requests a second, whatever becomes of them, and none of them twice.
 
 use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +17,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
@@ -45,6 +49,9 @@ pub struct Orders {
     /// sending to pods that are gone until their kube-proxy has heard of it.
     #[arg(long)]
     pub settle: bool,
+    /// The source port of the next connection, counted up by each; where there is none, the kernel chooses.
+    #[arg(skip)]
+    pub source_port: Option<Arc<AtomicU16>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -180,15 +187,26 @@ impl Route {
     }
 
     async fn connect(&self) -> Result<Sender, String> {
-        let stream = TcpStream::connect(self.address)
-            .await
-            .map_err(|error| format!("connect: {}", error.kind()))?;
+        let stream = self.dial().await;
+        let stream = stream.map_err(|error| format!("connect: {}", error.kind()))?;
         let _ = stream.set_nodelay(true);
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| cause(&error))?;
         tokio::spawn(connection);
         Ok(sender)
+    }
+
+    async fn dial(&self) -> io::Result<TcpStream> {
+        let (socket, any) = if self.address.is_ipv4() {
+            (TcpSocket::new_v4()?, IpAddr::from(Ipv4Addr::UNSPECIFIED))
+        } else {
+            (TcpSocket::new_v6()?, IpAddr::from(Ipv6Addr::UNSPECIFIED))
+        };
+        if let Some(port) = &self.orders.source_port {
+            socket.bind((any, port.fetch_add(1, Ordering::Relaxed)).into())?;
+        }
+        socket.connect(self.address).await
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU16},
     time::Duration,
 };
 
@@ -67,6 +67,11 @@ const TRIAL: Duration = Duration::from_secs(2);
 /// Then it counts, whatever came of the trials.
 const TRIALS: u32 = 15;
 
+/// Their first source port: of those that the kernel does not choose (`ip_local_port_range`, 32768 and up). Who asks a pod
+/// that is gone leaves an entry in the connection tracking of his node, which for two minutes sends there, too, whatever
+/// comes from the same port; and the kernel comes round to each of its own within some thousand connections.
+const TRIAL_PORT: u16 = 10_000;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(stderr).init();
@@ -112,10 +117,12 @@ async fn serve(port: u16, character: Character) -> anyhow::Result<()> {
 
 /// Returns when a server answers as one does that nobody has just rolled out.
 async fn settled(address: SocketAddr, orders: &Orders) {
+    let port = Arc::new(AtomicU16::new(TRIAL_PORT));
     for _ in 0..TRIALS {
         let trial = Orders {
             duration: TRIAL,
             patience: TRIAL / 2,
+            source_port: Some(Arc::clone(&port)),
             ..orders.clone()
         };
         let seen = Arc::default();

@@ -110,14 +110,18 @@ fn a_rollback_after_a_restart_passes() {
     };
     applied(bare_spec());
     revisions(&namespace, "Deployment", "app", 1);
-    // A restart leaves a mark in the template, and makes a revision of its own.
-    let restart = "rollout restart deployment/app";
-    namespace.developer.call(restart).ok();
+    // A restart leaves a mark in the template, and makes a revision of its own. kubectl restarts nothing twice in a second,
+    // which is what the mark tells.
+    let restart = || {
+        let restart = "rollout restart deployment/app";
+        eventually("a restart", || namespace.developer.call(restart).success());
+    };
+    restart();
     revisions(&namespace, "Deployment", "app", 2);
     namespace.enforce("deny");
     applied(sound_spec());
     revisions(&namespace, "Deployment", "app", 3);
-    namespace.developer.call(restart).ok();
+    restart();
     revisions(&namespace, "Deployment", "app", 4);
     for number in [1, 3, 2] {
         let undo = format!("rollout undo deployment/app --to-revision={number}");
@@ -131,7 +135,7 @@ fn a_rollback_after_a_restart_passes() {
     }
     // Nor does Git know of the mark: it stays in the template, so that no revision is quite like what comes of this.
     applied(sound_spec());
-    namespace.developer.call(restart).ok();
+    restart();
     let old = deployment("app", bare_spec()).to_string();
     assert_warned(namespace.developer.apply(&old), RULE);
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io::{IsTerminal as _, stderr};
+use std::iter::successors;
 use std::panic;
 
 use clap::{Args, ValueEnum};
@@ -83,25 +84,26 @@ pub fn init(args: &LogArgs) -> Result<(), LogError> {
 /// An error and all that caused it, on one line. Left out is a cause that its effect has already quoted.
 pub fn chain(error: &dyn StdError) -> String {
     let mut line = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
+    for cause in causes(error) {
         let text = cause.to_string();
         if !line.contains(&text) {
             line.push_str(": ");
             line.push_str(&text);
         }
-        next = cause.source();
     }
     line
 }
 
 /// What went wrong at the bottom: "Connection refused", not "client error".
 pub fn innermost(error: &dyn StdError) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
+    causes(error)
+        .last()
+        .map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// What caused an error, from the nearest to the bottom; without the error itself.
+pub fn causes(error: &dyn StdError) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    successors(error.source(), |&cause| cause.source())
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use kube::{Client, client::Body};
 use serde::Deserialize;
 
 use super::page::ListMetadata;
-use crate::{policy::template::Text, telemetry::innermost};
+use crate::{
+    policy::template::Text,
+    telemetry::{causes, innermost},
+};
 
 /// No object that an API server serves is larger: etcd takes requests of 1.5 MiB (`--max-request-bytes`), JSON of the
 /// same object can be larger, and the API server itself takes no body above 3 MiB
@@ -87,21 +90,15 @@ pub(super) async fn send(
 
 /// Whether the connection ended without an answer, as it does when it was closed while a request was on its way.
 fn broke_off(error: &kube::Error) -> bool {
-    let mut error: Option<&dyn Error> = Some(error);
-    while let Some(cause) = error {
+    causes(error).any(|cause| {
         let incomplete = cause.downcast_ref::<hyper::Error>();
         let reset = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        if incomplete.is_some_and(hyper::Error::is_incomplete_message)
+        incomplete.is_some_and(hyper::Error::is_incomplete_message)
             || matches!(
                 reset,
                 Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
             )
-        {
-            return true;
-        }
-        error = cause.source();
-    }
-    false
+    })
 }
 
 /// All of a body, if it is text of `limit` bytes at most.

@@ -16,7 +16,10 @@ use super::{
     failure::Failure,
     secret::Secret,
 };
-use crate::contract::{DatabaseCheck, TlsMode};
+use crate::{
+    contract::{DatabaseCheck, TlsMode},
+    telemetry::causes,
+};
 
 /// What a connection URL says.
 #[derive(Debug)]
@@ -210,12 +213,8 @@ fn describe(error: &Error) -> String {
         };
         return known.to_owned();
     }
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return describe_tls(io).replace("TLS handshake failed: connection", "connection");
-        }
-        cause = inner.source();
+    if let Some(io) = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()) {
+        return describe_tls(io).replace("TLS handshake failed: connection", "connection");
     }
     if error.is_closed() {
         "connection closed without an answer".to_owned()

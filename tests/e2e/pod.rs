@@ -100,10 +100,10 @@ impl Pod {
         status["restartCount"].as_u64().expect("a number")
     }
 
-    /// Why a container ended before it was started again.
-    pub fn ended_by(&self, container: &str) -> &Value {
+    /// How a container ended before it was started again.
+    pub fn ended(&self, container: &str) -> &Value {
         let status = self.container(container).expect("the container");
-        &status["lastState"]["terminated"]["reason"]
+        &status["lastState"]["terminated"]
     }
 
     /// With what a container has ended; null while it runs.

@@ -3,11 +3,15 @@
 use tokio::time::Instant;
 
 use crate::e2e::{
+    oom_killed::LOST,
     pod::{APP, GATE},
     report::Summary,
     stage::Stage,
 };
 use crate::support::wait::eventually;
+
+/// Why a client fails that comes while nobody listens.
+const REFUSED: &str = "connect: connection refused";
 
 /// A crash of one container.
 #[derive(Debug)]
@@ -51,15 +55,12 @@ fn what_comes_for_a_killed_app_waits_at_its_gate_and_fails_without_one() {
     stage.apply("crash/web.yaml");
     let with = crash(&stage, APP);
     println!("a killed app, without the gate: {without:?}\nwith the gate: {with:?}");
-    assert!(without.client.failed > 0, "it proves nothing: {without:?}");
-    // What it was at when it died is lost with it.
-    let at_its_death = with.client.reasons.get("502 Bad Gateway").copied();
-    assert_eq!(
-        with.client.failed,
-        at_its_death.unwrap_or_default(),
-        "{with:?}"
-    );
-    assert!(with.client.failed < without.client.failed, "{with:?}");
+    // Not by how many failed: how much it was at when it died is chance, and as much with the gate as without.
+    let count = |crash: &Crash, reason| crash.client.reasons.get(reason).copied();
+    let came_after = count(&without, REFUSED).unwrap_or_default();
+    assert!(came_after > 0, "it proves nothing: {without:?}");
+    let at_its_death = count(&with, LOST).unwrap_or_default();
+    assert_eq!(with.client.failed, at_its_death, "{with:?}");
     let states = with.states.join(" ");
     assert!(
         states.contains("reclosed checking warming"),

@@ -29,7 +29,7 @@ test: packages ## Run all checks: lint, then unit, golden, socket, architecture,
 	@tests/run.sh
 
 .PHONY: e2e
-e2e: packages ## Replay the stories of tests/e2e on a kind cluster; STORY=wrong_port, KEEP=1 leaves it up, KUBECONFIG=FILE takes yours
+e2e: packages ## Replay the stories of tests/e2e on kind clusters; STORY=wrong_port, KEEP=1 leaves it up, KUBECONFIG=FILE takes yours
 	@tests/e2e.sh $(if $(filter command line,$(origin KUBECONFIG)),here)
 
 .PHONY: demo-gate

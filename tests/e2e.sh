@@ -1,14 +1,17 @@
 #!/bin/bash
-# The end-to-end tests, on a kind cluster of two nodes.
-#   tests/e2e.sh            makes the images, starts the cluster, runs the tests, stops it (not with KEEP=1)
+# The end-to-end tests, on kind clusters of two nodes: one for the stories that are played beside each other, one for those
+# that bear no other on their cluster.
+#   tests/e2e.sh            makes the images, starts the clusters, runs the tests, stops them (not with KEEP=1)
 #   tests/e2e.sh images     makes the images, and no more
 #   tests/e2e.sh here       makes the images, runs the tests on the cluster that kubectl points to
 # STORY="wrong_port rollback" runs only what has one of these in its name, WITHOUT=jvm nothing that has one of those.
 # SHOW=1 shows what the tests print. IMAGES=made takes the images as they are.
-# THREADS=1 plays one story after the other, as what is measured wants it; three at a time without it.
+# THREADS=1 plays one story after the other on one cluster, as what is measured wants it; three at a time without it, and those
+# that are alone on theirs beside them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=portcullis-e2e
+by_itself='^e2e::alone::'
 archives=(target/images/{portcullis,portcullis-gate,portcullis-e2e-app,portcullis-e2e-postgres}.tar)
 
 case ${1:-} in
@@ -36,6 +39,10 @@ chosen=$(named "$(tr -s ' ' '|' <<<"${STORY:-.}")") || {
   printf 'STORY=%s: no story has that in its name. There are:\n%s\n' "${STORY:-}" "$tests" >&2
   exit 64
 }
+case ${PART:-} in
+  alone) chosen=$(grep "$by_itself" <<<"$chosen") ;;
+  together) chosen=$(grep -v "$by_itself" <<<"$chosen") ;;
+esac
 
 # What only one story needs.
 extras=()
@@ -51,8 +58,27 @@ need metrics-server ::autoscaled::
 [ -n "${IMAGES:-}" ] || make --no-print-directory image test-images "${extras[@]}"
 export IMAGES=made
 [ "${1:-}" != images ] || exit 0
+
 if [ "${1:-}" != here ]; then
-  exec target/cluster kind run -name "$name" -nodes 2 ${KEEP:+-keep} -- tests/e2e.sh here
+  on_kind() { # on_kind NAME PART
+    export PART=$2
+    exec target/cluster kind run -name "$1" -nodes 2 ${KEEP:+-keep} -- tests/e2e.sh here
+  }
+  if [ "${THREADS:-}" = 1 ] || ! grep -q "$by_itself" <<<"$chosen" || ! grep -qv "$by_itself" <<<"$chosen"; then
+    on_kind "$name" all
+  fi
+  echo "Those that bear no other are played on $name-alone meanwhile: target/e2e-alone.log tells of them"
+  (on_kind "$name-alone" alone) >target/e2e-alone.log 2>&1 &
+  beside=$!
+  # A cluster would stay up.
+  trap 'kill "$beside"; wait "$beside"' EXIT
+  status=0
+  (on_kind "$name" together) || status=1
+  echo "Waiting for those on $name-alone"
+  wait "$beside" || status=1
+  trap - EXIT
+  cat target/e2e-alone.log
+  exit "$status"
 fi
 
 context=$(kubectl config current-context)
@@ -70,10 +96,10 @@ fi
 kubectl apply -k manifests/samples/stories >/dev/null
 
 of() { grep -E "$@" <<<"$chosen" || true; }
-mapfile -t alone < <(of '^e2e::alone::')
+mapfile -t alone < <(of "$by_itself")
 # The longest story. Those of one call begin in the order of their names, and it would be the last, with nothing beside it.
 mapfile -t long < <(of '::rolling_update::')
-mapfile -t others < <(of -v '^e2e::alone::|::rolling_update::')
+mapfile -t others < <(of -v "$by_itself|::rolling_update::")
 
 play() { # play THREADS TEST...
   local threads=$1
@@ -81,8 +107,8 @@ play() { # play THREADS TEST...
   [ $# = 0 ] || integration --test-threads="$threads" ${SHOW:+--nocapture} --exact "$@"
 }
 status=0
-# They mostly wait, but what starts pods needs the cores. With four at a time, on two, a request waited 14.5 s for a killed
-# app, where its gate holds one for 14; with five that story failed.
+# They mostly wait, but what starts pods needs the cores. With more at a time, on two, requests waited longer for a killed app
+# than its gate holds one.
 threads=${THREADS:-3}
 if [ "$threads" = 1 ]; then
   play 1 "${long[@]}" "${others[@]}" || status=1
@@ -92,5 +118,6 @@ else
   wait $! || status=1
 fi
 play 1 "${alone[@]}" || status=1
-[ -z "${KEEP:-}" ] || [ "$context" != "kind-$name" ] || echo "The cluster stays up: eval \"\$(target/cluster kind up -name $name -nodes 2)\"; target/cluster kind down -name $name"
+up=${PORTCULLIS_CLUSTER:-}
+[ -z "${KEEP:-}" ] || [ "$context" != "kind-$up" ] || echo "The cluster stays up: eval \"\$(target/cluster kind up -name $up -nodes 2)\"; target/cluster kind down -name $up"
 exit "$status"

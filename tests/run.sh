@@ -88,11 +88,9 @@ check "the gate's dependencies" make --no-print-directory deps
 check "compile the tests" cargo test --locked --no-run
 check "Kubernetes $(sed -n 's/^.*k8s.io\/kubernetes v//p' tests/cluster/go.mod | head -1) from its Go modules" kubernetes
 check "the tests of tests/cluster" go test -C tests/cluster . ./node/...
-# Two minutes, for a machine with a JDK only; its story is played without one, too.
-export WITHOUT=_jvm_
 check "tests, and meanwhile the images of the end-to-end tests" tests_and_images
 check "the gate's demonstration" demo_gate
-check "end to end, on a kind cluster of two nodes" tests/e2e.sh
+check "end to end, on two kind clusters of two nodes" tests/e2e.sh
 
 printf '\n==> Summary\n'
 grep -E '^ +(Running|Doc-tests)|^test result:' target/test.log

@@ -27,7 +27,12 @@ type ownEngineState struct {
 	Started string `json:"started"`
 	// Settings of the machine, as they were before.
 	Settings map[string]string `json:"settings"`
+	// Key says that the machine had no daemonKey before.
+	Key bool `json:"key"`
 }
+
+// daemonKey is made by a dockerd of version 20.10 that finds none, whatever folders it is told.
+const daemonKey = "/etc/docker/key.json"
 
 // link is our engine's one network link, a bridge. The kernel allows 15 bytes.
 func (e *engine) link() string {
@@ -64,6 +69,8 @@ func (e *engine) start(t tools, rights privileges, log io.Writer) error {
 		state.Settings = others[0].Settings // those of now are no longer the machine's own
 	}
 	raiseInotify("/proc/sys")
+	_, err = os.Stat(daemonKey)
+	state.Key = errors.Is(err, fs.ErrNotExist)
 	private := privateFolders
 	if rights.data == inMemory {
 		fmt.Fprintf(log, "cluster: no overlay can be mounted in %s; the engine keeps its data in memory\n", data)
@@ -211,6 +218,10 @@ func (e *engine) stop() error {
 	removeControlGroups("/sys/fs/cgroup", filepath.Base(e.own))
 	for _, folder := range strings.Fields(privateFolders) {
 		_ = os.Remove(folder) // stays if somebody uses it
+	}
+	if state.Key {
+		_ = os.Remove(daemonKey)
+		_ = os.Remove(filepath.Dir(daemonKey)) // stays if it holds anything else
 	}
 	if len(e.others()) > 0 {
 		state.Settings = nil // the last one puts them back

@@ -49,6 +49,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// For the first pages of the first release, which are slow too.
 const WARM_UP: Duration = Duration::from_secs(4);
 
+/// How kubectl tells that what it ran was killed: 128 and the number of SIGKILL.
+const KILLED: i32 = 137;
+
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(250);
 
@@ -114,7 +117,12 @@ impl<'a> Scene<'a> {
     /// What nobody needs to see, unless it fails.
     pub async fn quietly(&self, words: &str) -> anyhow::Result<String> {
         let output = self.kubectl(words).await?;
-        let answer = said(&output);
+        self.passed(words, &output)
+    }
+
+    /// What a command has answered, unless it failed.
+    fn passed(&self, words: &str, output: &Output) -> anyhow::Result<String> {
+        let answer = said(output);
         if !output.status.success() {
             bail!(
                 "kubectl {words} failed in namespace {}: {answer}",
@@ -140,6 +148,17 @@ impl<'a> Scene<'a> {
         self.quietly(wait).await.map(drop)
     }
 
+    /// Lets the client send no more; it ends when it has its last answer.
+    async fn stop_client(&self) -> anyhow::Result<()> {
+        let stop = "exec client -- /e2e-app stop";
+        let output = self.kubectl(stop).await?;
+        // The client may end, and all that runs in its container with it, before that which has told it to.
+        if output.status.code() == Some(KILLED) {
+            return Ok(());
+        }
+        self.passed(stop, &output).map(drop)
+    }
+
     /// Plays, and shows meanwhile what the client sees, and what becomes of the pods.
     pub async fn watch(
         &self,
@@ -149,7 +168,7 @@ impl<'a> Scene<'a> {
         let pods = Pods::new(&self.namespace, app).await?;
         let played = async {
             script.await?;
-            self.quietly("exec client -- /e2e-app stop").await
+            self.stop_client().await
         };
         let told = async { tokio::try_join!(self.client_log(&pods), played) };
         tokio::select! {
